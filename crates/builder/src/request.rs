@@ -1,0 +1,93 @@
+//! What is wanted of a build, as plain values: everything here was decided by the caller (a command line, another
+//! program); nothing below it reads an environment, a home folder or a terminal.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use zuwai_registry::{Compression, ImageFormat, Platform, Reference, TransportOptions};
+use zuwai_snapshot::SnapshotMode;
+
+/// One build: from which text and files, for which platform, and what becomes of the image.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// The Dockerfile as it was named: tried against [`BuildRequest::current_directory`] first, then against the
+    /// context, as Kaniko does.
+    pub dockerfile: PathBuf,
+    /// What relative paths on the local machine are relative to. Absolute.
+    pub current_directory: PathBuf,
+    /// Where the files for COPY and ADD come from.
+    pub context: ContextRequest,
+    /// Values for ARG, in the order given; a later one of the same name wins.
+    pub build_args: Vec<(String, String)>,
+    /// Labels put on the image; they win over LABEL in the Dockerfile.
+    pub labels: Vec<(String, String)>,
+    /// The stage to build, by name (case does not matter); `None` is the last one.
+    pub target: Option<String>,
+    /// The platform the image is for.
+    pub platform: Platform,
+    /// How changes of the root filesystem are found.
+    pub snapshot_mode: SnapshotMode,
+    /// One layer for the whole stage instead of one for each instruction.
+    pub single_snapshot: bool,
+    /// How layers made by this build are compressed.
+    pub compression: Compression,
+    /// The manifest's family; `None` takes the base image's, and OCI for scratch.
+    pub image_format: Option<ImageFormat>,
+    /// What the image is called. The first name also names it in the archive and the layout.
+    pub destinations: Vec<Reference>,
+    /// Whether the image is pushed to its destinations.
+    pub push: bool,
+    /// Whether the registry is asked for the right to push before anything is built.
+    pub check_push_permission: bool,
+    /// Files that are written beside, or instead of, the push.
+    pub outputs: OutputRequest,
+    /// The time written as `created` into the image and its history.
+    pub created: SystemTime,
+}
+
+/// Where the build context comes from.
+#[derive(Debug, Clone)]
+pub struct ContextRequest {
+    /// As typed: a folder, `dir://…`, `git://…`.
+    pub location: String,
+    /// A folder inside the context that is used instead of the whole.
+    pub sub_path: Option<PathBuf>,
+    /// How a git context is cloned.
+    pub git: GitOptions,
+    /// How servers are reached.
+    pub transport: TransportOptions,
+}
+
+/// Options of a git context: `--git key=value` and the credentials that come from outside.
+#[derive(Debug, Clone, Default)]
+pub struct GitOptions {
+    /// The branch, or tag, to check out instead of the one the location names.
+    pub branch: Option<String>,
+    /// Fetch this branch alone.
+    pub single_branch: bool,
+    /// How many commits of history to fetch. `None` is one: a build needs no history.
+    pub depth: Option<u32>,
+    /// Also fetch submodules, and theirs.
+    pub recurse_submodules: bool,
+    /// Do not verify the server's certificate.
+    pub insecure_skip_tls: bool,
+    /// User name and password; they beat those in the location.
+    pub credentials: Option<(String, String)>,
+    /// Speak plain HTTP (`GIT_PULL_METHOD=http`).
+    pub plain_http: bool,
+}
+
+/// Files written when the image is done. Each appears whole or not at all.
+#[derive(Debug, Clone, Default)]
+pub struct OutputRequest {
+    /// An archive as `docker save` writes it.
+    pub tar_path: Option<PathBuf>,
+    /// A folder in OCI image layout.
+    pub oci_layout_path: Option<PathBuf>,
+    /// A file for the digest alone, without a newline.
+    pub digest_file: Option<PathBuf>,
+    /// A file with one `repository@digest` line for each destination.
+    pub image_name_with_digest_file: Option<PathBuf>,
+    /// A file with one `repository:tag@digest` line for each destination.
+    pub image_name_tag_with_digest_file: Option<PathBuf>,
+}
