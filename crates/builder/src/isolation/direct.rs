@@ -1,0 +1,168 @@
+//! `direct`: the container's own "/" is the image's. No namespace, no mount, no right beyond those every container's
+//! root has: the way Kaniko works, and the only one that works everywhere.
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command as Process};
+use std::thread;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use zuwai_snapshot::{Ignore, RootFs};
+
+use super::{Cancel, Command, Evidence, Exit, Isolation, IsolationError, OutputSink, spawn};
+use crate::event::Stream;
+
+/// What `direct` must know of the container it is in.
+#[derive(Debug, Clone)]
+pub struct DirectOptions {
+    /// What was seen of the machine: see [`Evidence::look`].
+    pub evidence: Evidence,
+    /// `--force`: take it for a container although nothing shows one. A machine that shows itself as one is refused
+    /// all the same.
+    pub force: bool,
+    /// The user this process runs as.
+    pub uid: u32,
+    /// Everything in the container that is no image's: mount points, the work folder, the builder's own folder, paths
+    /// the user named. Absolute.
+    pub ignored: Vec<PathBuf>,
+}
+
+/// The container's own root filesystem.
+#[derive(Debug)]
+pub struct Direct {
+    ignored: Vec<PathBuf>,
+}
+
+impl Direct {
+    /// Checks that this is a container and that its root can be built in; changes nothing.
+    pub fn new(options: DirectOptions) -> Result<Direct, IsolationError> {
+        match options.evidence {
+            Evidence::Container(_) => {}
+            Evidence::Machine(why) => return Err(IsolationError::NotInContainer { why }),
+            Evidence::Unknown if options.force => {}
+            Evidence::Unknown => {
+                let why = "nothing shows that this one is a container's".to_owned();
+                return Err(IsolationError::NotInContainer { why });
+            }
+        }
+        if options.uid != 0 {
+            return Err(IsolationError::NotRoot { uid: options.uid });
+        }
+        let kernel = ["/proc", "/sys", "/dev"].map(PathBuf::from);
+        Ok(Direct { ignored: options.ignored.into_iter().chain(kernel).collect() })
+    }
+}
+
+impl Direct {
+    fn ignore(&self) -> Ignore {
+        Ignore::new(self.ignored.iter().cloned())
+    }
+
+    fn root(&self) -> Result<RootFs, IsolationError> {
+        Ok(RootFs::open(Path::new("/"), self.ignore())?)
+    }
+}
+
+/// Stages change places by rename: what is done is moved aside, a few top-level folders at a time, and read where it
+/// lies; nothing is deleted, copied or unpacked a second time.
+impl Isolation for Direct {
+    fn begin(&self, parked: &Path) -> Result<(), IsolationError> {
+        Ok(self.root()?.park(parked)?)
+    }
+
+    fn enter(&self, _: &Path) -> Result<RootFs, IsolationError> {
+        self.root()
+    }
+
+    fn leave(&self, root: &RootFs, folder: &Path) -> Result<(), IsolationError> {
+        Ok(root.park(folder)?)
+    }
+
+    fn end(&self, parked: &Path, leftover: &Path) -> Result<(), IsolationError> {
+        let root = self.root()?;
+        root.park(leftover)?;
+        Ok(root.restore(parked)?)
+    }
+
+    fn moved(&self, path: &Path, parked: &Path) -> PathBuf {
+        if self.ignore().covers(path) {
+            return path.to_owned();
+        }
+        parked.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    fn run(&self, command: &Command, output: &OutputSink<'_>, cancel: &Cancel) -> Result<Exit, IsolationError> {
+        let Some((program, arguments)) = command.arguments.split_first() else { return Ok(Exit { code: 0 }) };
+        let mut process = Process::new(program);
+        process.args(arguments).current_dir(&command.working_dir).env_clear();
+        for variable in &command.environment {
+            let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+            process.env(name, value);
+        }
+        let keeper = match spawn::spawn_kept(&mut process, &command.identity) {
+            Ok(keeper) => keeper,
+            Err(error) => return not_started(program, error, output),
+        };
+        follow(keeper, output, cancel).map_err(|source| IsolationError::Wait { program: program.clone(), source })?
+    }
+}
+
+/// What a shell would say and answer for a program that cannot be executed.
+fn not_started(program: &str, error: io::Error, output: &OutputSink<'_>) -> Result<Exit, IsolationError> {
+    let code = match error.kind() {
+        io::ErrorKind::NotFound => 127,
+        io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory => 126,
+        _ if error.raw_os_error() == Some(libc::ENOEXEC) => 126,
+        _ => return Err(IsolationError::Start { program: program.to_owned(), source: error }),
+    };
+    output(Stream::Stderr, format!("{program}: {error}\n").as_bytes());
+    Ok(Exit { code })
+}
+
+/// Hands on the output until the keeper, and with it everything, is gone.
+fn follow(mut keeper: Child, output: &OutputSink<'_>, cancel: &Cancel) -> io::Result<Result<Exit, IsolationError>> {
+    let (stdout, stderr) = (keeper.stdout.take(), keeper.stderr.take());
+    thread::scope(|scope| {
+        scope.spawn(move || pump(stdout, Stream::Stdout, output));
+        scope.spawn(move || pump(stderr, Stream::Stderr, output));
+        let cancelled = wait(&keeper, cancel)?;
+        let status = keeper.wait()?;
+        let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX);
+        Ok(if cancelled { Err(IsolationError::Cancelled) } else { Ok(Exit { code }) })
+    })
+}
+
+/// Waits for the keeper's end; true when it was asked to end before. The cancel token is looked at ten times a second.
+fn wait(keeper: &Child, cancel: &Cancel) -> io::Result<bool> {
+    let pid = i32::try_from(keeper.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
+    let handle = pidfd_open(pid, PidfdFlags::empty())?;
+    let mut asked = false;
+    loop {
+        let tick = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        match poll(&mut [PollFd::new(&handle.as_fd(), PollFlags::IN)], Some(&tick)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => return Ok(asked),
+            Err(error) => return Err(error.into()),
+        }
+        if cancel.is_cancelled() && !asked {
+            kill_process(pid, Signal::TERM)?;
+            asked = true;
+        }
+    }
+}
+
+fn pump(from: Option<impl Read>, stream: Stream, output: &OutputSink<'_>) {
+    let Some(mut from) = from else { return };
+    let mut buffer = vec![0; 32 * 1024];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(read) => output(stream, &buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // The pipe of a process that is gone has nothing more to tell.
+            Err(_) => return,
+        }
+    }
+}

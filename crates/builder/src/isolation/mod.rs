@@ -1,0 +1,173 @@
+//! Where a RUN runs. An isolation gives the folder that is the image's "/" while a stage is built, and runs commands
+//! in it. It decides nothing about what is run, as whom, or what becomes of the changes: that is `step`.
+
+mod container;
+mod direct;
+mod mounts;
+mod spawn;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use zuwai_snapshot::RootFs;
+
+pub use self::container::Evidence;
+pub use self::direct::{Direct, DirectOptions};
+pub use self::mounts::mount_points;
+use crate::event::Stream;
+
+/// How a RUN is run, and in which root. One build at a time: `begin`, then `enter` and `leave` for each stage, then `end`.
+pub trait Isolation: Send + Sync {
+    /// Makes room for the first stage. What lay in the place where images are built is kept in `parked`.
+    fn begin(&self, parked: &Path) -> Result<(), IsolationError>;
+
+    /// An empty root filesystem for a stage, with everything in it that is no part of an image marked as ignored.
+    /// `folder` is where the stage will be found once it is done; it does not exist yet.
+    fn enter(&self, folder: &Path) -> Result<RootFs, IsolationError>;
+
+    /// The stage is done: from now on its tree is found in `folder`, and the place where it was built is free.
+    fn leave(&self, root: &RootFs, folder: &Path) -> Result<(), IsolationError>;
+
+    /// Puts back what `begin` has parked. Whatever else lies in the place where images are built is moved to `leftover`.
+    fn end(&self, parked: &Path, leftover: &Path) -> Result<(), IsolationError>;
+
+    /// Where a local file that was at `path` before [`Isolation::begin`] is found while the build goes on.
+    fn moved(&self, path: &Path, parked: &Path) -> PathBuf;
+
+    /// Runs one command to its end. When this returns, the command and everything it left behind are gone. Output is
+    /// handed on as it is read, from other threads than the caller's.
+    ///
+    /// A command that could not be started at all is not an error but an exit code, as a shell gives it: 127 when there
+    /// is no such program, 126 when it may not be executed.
+    fn run(&self, command: &Command, output: &OutputSink<'_>, cancel: &Cancel) -> Result<Exit, IsolationError>;
+}
+
+/// Takes a command's output: the stream, and the bytes of one read.
+pub type OutputSink<'a> = dyn Fn(Stream, &[u8]) + Sync + 'a;
+
+/// What is run, as whom, with what in sight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The program and its arguments. A program without a slash is looked for in the PATH of `environment`.
+    pub arguments: Vec<String>,
+    /// The whole environment, `NAME=value`: nothing else is seen by the command.
+    pub environment: Vec<String>,
+    /// User, group and supplementary groups.
+    pub identity: Identity,
+    /// The folder it starts in, a path inside the image.
+    pub working_dir: PathBuf,
+}
+
+/// Ids a command runs under.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Supplementary group ids.
+    pub groups: Vec<u32>,
+}
+
+/// How a command ended, as a shell tells it: its exit code, or 128 and the number of the signal that ended it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    /// 0 is success.
+    pub code: u8,
+}
+
+impl Exit {
+    /// Whether the command succeeded.
+    #[must_use]
+    pub fn is_success(self) -> bool {
+        self.code == 0
+    }
+}
+
+/// Asks a build to stop. It is looked at between steps and by everything that waits.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Asks for the stop. There is no way back.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the stop was asked for.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// What keeps a root filesystem or a command from being had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IsolationError {
+    /// `direct` builds in the machine's own "/": on a machine that is not a container, that is somebody's system.
+    #[error("zuwai should only be run inside of a container: it builds in the root filesystem it finds, and {why}")]
+    NotInContainer {
+        /// What was seen instead of a container.
+        why: String,
+    },
+    /// Files of many owners can only be written by root.
+    #[error("zuwai runs as user {uid} here; building in the container's own root filesystem needs user 0")]
+    NotRoot {
+        /// The user it runs as.
+        uid: u32,
+    },
+    /// The mount points could not be read, so it is not known what must not be touched.
+    #[error("read {path}")]
+    Mounts {
+        /// The file that lists them.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The root filesystem could not be opened or changed.
+    #[error(transparent)]
+    Snapshot(#[from] zuwai_snapshot::SnapshotError),
+    /// The command could not be started for a reason that is not its own.
+    #[error("start {program}")]
+    Start {
+        /// The program.
+        program: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The command could not be waited for.
+    #[error("wait for {program}")]
+    Wait {
+        /// The program.
+        program: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The build was asked to stop.
+    #[error("the build was cancelled")]
+    Cancelled,
+}
+
+impl IsolationError {
+    /// A way out, where there is one.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            IsolationError::NotInContainer { .. } => Some(
+                "run the zuwai image as a container (a Pod, podman run, a CI job's image); a container that is not \
+                 recognised can be confirmed with --force"
+                    .to_owned(),
+            ),
+            IsolationError::NotRoot { .. } => {
+                Some("set runAsUser: 0 in the Pod's securityContext; no other right is needed".to_owned())
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Starts a command so that nothing of it can stay behind. The one file of this crate with unsafe code: what happens
+//! between fork and exec.
+//!
+//! Between zuwai and the command stands a keeper, a process that does nothing but wait. It is a child subreaper
+//! (`PR_SET_CHILD_SUBREAPER`, prctl(2)), so every process that the command leaves behind, daemons that forked twice and
+//! opened sessions of their own included, becomes the keeper's child. When the command ends the keeper kills and reaps
+//! them all, and ends as the command ended. A library must not make its caller's process a reaper: the keeper's own
+//! process is what makes this possible without touching the caller's.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use super::Identity;
+
+/// Starts `command` below a keeper, as `identity`, in a session of its own with umask 022 and no standard input. The
+/// child returned is the keeper: it exits with the command's exit code, or 128 and the signal that ended the command,
+/// after everything the command started is gone. `SIGTERM` to the keeper ends all of it.
+pub(super) fn spawn_kept(command: &mut Command, identity: &Identity) -> io::Result<Child> {
+    let (uid, gid) = (identity.uid, identity.gid);
+    let groups: Vec<libc::gid_t> = identity.groups.clone();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are allowed: it makes system
+    // calls alone and allocates nothing (`groups` was allocated before the fork and is only read).
+    unsafe {
+        command.pre_exec(move || {
+            become_keeper_and_fork()?;
+            check(libc::setsid())?;
+            libc::umask(0o022);
+            check(libc::setgroups(groups.len(), groups.as_ptr()))?;
+            check(libc::setresgid(gid, gid, gid))?;
+            check(libc::setresuid(uid, uid, uid))?;
+            // After the change of user, which clears it: without the keeper, no command.
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
+            Ok(())
+        });
+    }
+    command.spawn()
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Returns in the command's process only; this process becomes the keeper and never returns.
+///
+/// # Safety
+/// To be called between fork and exec.
+unsafe fn become_keeper_and_fork() -> io::Result<()> {
+    // SAFETY: system calls with arguments that live on this stack.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1))?;
+        check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM))?;
+        check(libc::setsid())?;
+        // Blocked, so that none is lost between two waits.
+        let mut awaited: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut awaited);
+        libc::sigaddset(&raw mut awaited, libc::SIGCHLD);
+        libc::sigaddset(&raw mut awaited, libc::SIGTERM);
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        check(libc::sigprocmask(libc::SIG_BLOCK, &raw const awaited, &raw mut before))?;
+        match check(libc::fork())? {
+            0 => {
+                check(libc::sigprocmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()))?;
+                Ok(())
+            }
+            command => keep(command, &awaited),
+        }
+    }
+}
+
+/// Waits for the command, ends what it left behind, and exits as it did.
+unsafe fn keep(command: libc::pid_t, awaited: &libc::sigset_t) -> ! {
+    // SAFETY: system calls with arguments that live on this stack; the process ends here and drops nothing.
+    unsafe {
+        // The pipes to zuwai, and the one on which the command reports a failed exec: they must close with the command.
+        libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0);
+        let code = loop {
+            let mut status = 0;
+            let ended = libc::waitpid(-1, &raw mut status, libc::WNOHANG);
+            if ended == command {
+                break exit_code(status);
+            }
+            if ended > 0 {
+                continue;
+            }
+            let signal = libc::sigwaitinfo(std::ptr::from_ref(awaited), std::ptr::null_mut());
+            if signal == libc::SIGTERM {
+                break 128 + libc::SIGTERM;
+            }
+        };
+        while !reaped_all() {
+            kill_children();
+        }
+        libc::_exit(code)
+    }
+}
+
+fn exit_code(status: libc::c_int) -> libc::c_int {
+    if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 128 + libc::WTERMSIG(status) }
+}
+
+/// Reaps every child that has ended; true when none is left at all.
+unsafe fn reaped_all() -> bool {
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` lives on this stack.
+        let ended = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        if ended > 0 {
+            continue;
+        }
+        // SAFETY: reads this thread's errno.
+        return ended < 0 && unsafe { *libc::__errno_location() } == libc::ECHILD;
+    }
+}
+
+/// Sends SIGKILL to every child of this process, found in /proc, and gives them a moment to end.
+unsafe fn kill_children() {
+    // SAFETY: system calls on buffers of this stack; names in the directory's records are NUL-terminated by the kernel.
+    unsafe {
+        let me = libc::getpid();
+        let proc = libc::open(c"/proc".as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC);
+        if proc < 0 {
+            libc::_exit(126);
+        }
+        let mut buffer = [0u8; 4096];
+        loop {
+            let read = libc::syscall(libc::SYS_getdents64, proc, buffer.as_mut_ptr(), buffer.len());
+            let Ok(read @ 1..) = usize::try_from(read) else { break };
+            let mut place = 0;
+            while place + 19 < read {
+                // struct linux_dirent64: inode 8, offset 8, length of the record 2, type 1, name.
+                let length = usize::from(u16::from_ne_bytes([buffer[place + 16], buffer[place + 17]]));
+                let name = &buffer[place + 19..(place + length).min(read)];
+                if let Some(pid) = number(name)
+                    && parent_of(proc, name) == Some(me)
+                {
+                    libc::kill(pid, libc::SIGKILL);
+                }
+                place += length.max(1);
+            }
+        }
+        libc::close(proc);
+        let moment = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+        libc::nanosleep(&raw const moment, std::ptr::null_mut());
+    }
+}
+
+/// The number at the beginning of a NUL-terminated name, if the name is nothing else.
+fn number(name: &[u8]) -> Option<libc::pid_t> {
+    let mut value: libc::pid_t = 0;
+    let mut digits = 0;
+    for &byte in name {
+        match byte {
+            0 => break,
+            b'0'..=b'9' => value = value.checked_mul(10)?.checked_add(libc::pid_t::from(byte - b'0'))?,
+            _ => return None,
+        }
+        digits += 1;
+    }
+    (digits > 0).then_some(value)
+}
+
+/// The parent of a process: the second field after the command's closing bracket in /proc/PID/stat (proc(5)).
+unsafe fn parent_of(proc: libc::c_int, name: &[u8]) -> Option<libc::pid_t> {
+    let mut path = [0u8; 32];
+    let digits = name.iter().position(|&byte| byte == 0)?;
+    let suffix = b"/stat\0";
+    path.get_mut(..digits)?.copy_from_slice(&name[..digits]);
+    path.get_mut(digits..digits + suffix.len())?.copy_from_slice(suffix);
+    let mut text = [0u8; 512];
+    // SAFETY: `path` is NUL-terminated, `text` is this stack's.
+    let read = unsafe {
+        let file = libc::openat(proc, path.as_ptr().cast(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if file < 0 {
+            return None;
+        }
+        let read = libc::read(file, text.as_mut_ptr().cast(), text.len());
+        libc::close(file);
+        read
+    };
+    let text = &text[..usize::try_from(read).ok()?];
+    let bracket = text.iter().rposition(|&byte| byte == b')')?;
+    let mut fields = text.get(bracket + 2..)?.split(|&byte| byte == b' ');
+    let parent = fields.nth(1)?;
+    let mut value: libc::pid_t = 0;
+    for &byte in parent {
+        value = value.checked_mul(10)?.checked_add(libc::pid_t::from(byte.checked_sub(b'0')?))?;
+    }
+    Some(value)
+}
