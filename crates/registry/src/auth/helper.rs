@@ -1,0 +1,216 @@
+//! Credential helpers: programs called `docker-credential-<name>` that keep credentials somewhere else (the protocol of
+//! docker/docker-credential-helpers).
+
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use super::Credential;
+
+/// Where helpers are found and how they are run.
+#[derive(Debug, Clone)]
+pub struct HelperOptions {
+    /// Folders that are searched for the programs, in order: the `PATH` of whoever calls.
+    pub search_path: Vec<PathBuf>,
+    /// The whole environment of the programs.
+    pub environment: Vec<(OsString, OsString)>,
+    /// How long one may take to answer.
+    pub timeout: Duration,
+}
+
+impl Default for HelperOptions {
+    /// No folder to search, an empty environment, half a minute.
+    fn default() -> Self {
+        HelperOptions { search_path: Vec::new(), environment: Vec::new(), timeout: Duration::from_secs(30) }
+    }
+}
+
+/// What came of asking a helper.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HelperOutcome {
+    /// It has a credential.
+    Found(Credential),
+    /// It has none for this server.
+    NotFound,
+    /// It could not be asked, or did not make sense; why, without anything it printed on standard output.
+    Failed(String),
+}
+
+/// The longest answer that is read.
+const LONGEST_ANSWER: u64 = 1024 * 1024;
+
+/// What helpers print in place of a credential when they have none.
+const NOT_FOUND: [&str; 2] = ["credentials not found", "no credentials server url"];
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    secret: String,
+}
+
+impl HelperOptions {
+    /// Runs `docker-credential-<name> get` for this server. Blocks for at most the timeout.
+    pub(super) fn ask(&self, name: &str, server: &str) -> HelperOutcome {
+        if name.is_empty() || name.contains(['/', '\0']) {
+            return HelperOutcome::Failed(format!("`{name}` is no name of a helper"));
+        }
+        let program = format!("docker-credential-{name}");
+        let Some(path) = self.search_path.iter().map(|folder| folder.join(&program)).find(|path| path.is_file()) else {
+            return HelperOutcome::Failed(format!("{program} is not in any folder of the search path"));
+        };
+        match self.run(&path, server) {
+            Ok((true, stdout, _)) => match serde_json::from_slice::<Answer>(&stdout) {
+                Ok(answer) => understand(answer),
+                Err(_) => HelperOutcome::Failed("it did not answer with JSON".to_owned()),
+            },
+            Ok((false, stdout, stderr)) => {
+                let said = format!("{}\n{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+                if NOT_FOUND.iter().any(|text| said.to_ascii_lowercase().contains(text)) {
+                    return HelperOutcome::NotFound;
+                }
+                // A failing helper prints its message on standard output, and credentials only when it succeeds.
+                let line = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it failed");
+                HelperOutcome::Failed(line.chars().take(200).collect())
+            }
+            Err(error) => HelperOutcome::Failed(error.to_string()),
+        }
+    }
+
+    fn run(&self, path: &PathBuf, server: &str) -> io::Result<(bool, Vec<u8>, Vec<u8>)> {
+        let mut child = Command::new(path)
+            .arg("get")
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let stdout = child.stdout.take().map(read_in_background);
+        let stderr = child.stderr.take().map(read_in_background);
+        if let Some(mut stdin) = child.stdin.take() {
+            // A helper that does not read what it is asked for answers or fails anyway.
+            let _ = stdin.write_all(server.as_bytes());
+        }
+        let deadline = Instant::now() + self.timeout;
+        let Some(success) = wait_until(&mut child, deadline)? else {
+            child.kill()?;
+            child.wait()?;
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("it did not answer within {} s", self.timeout.as_secs_f32()),
+            ));
+        };
+        Ok((success, received(stdout, deadline), received(stderr, deadline)))
+    }
+}
+
+fn understand(answer: Answer) -> HelperOutcome {
+    match (answer.username.as_str(), answer.secret.is_empty()) {
+        ("", true) => HelperOutcome::NotFound,
+        ("<token>", _) => HelperOutcome::Found(Credential::IdentityToken(answer.secret)),
+        _ => HelperOutcome::Found(Credential::Basic { username: answer.username, password: answer.secret }),
+    }
+}
+
+fn read_in_background<R: Read + Send + 'static>(source: R) -> std::sync::mpsc::Receiver<Vec<u8>> {
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What was read before an error is all there is to know.
+        let _ = source.take(LONGEST_ANSWER).read_to_end(&mut bytes);
+        let _ = send.send(bytes);
+    });
+    receive
+}
+
+/// What the thread has read. A grandchild that keeps the pipe open does not hold us longer than the deadline.
+fn received(thread: Option<std::sync::mpsc::Receiver<Vec<u8>>>, deadline: Instant) -> Vec<u8> {
+    let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
+    thread.and_then(|thread| thread.recv_timeout(left).ok()).unwrap_or_default()
+}
+
+fn wait_until(child: &mut Child, deadline: Instant) -> io::Result<Option<bool>> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status.success()));
+        }
+        if Instant::now() >= deadline {
+            return Ok(None);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn helper(script: &str, timeout: Duration) -> (tempfile::TempDir, HelperOptions) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("docker-credential-test");
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let options = HelperOptions {
+            search_path: vec![folder.path().join("missing"), folder.path().to_owned()],
+            environment: vec![("PATH".into(), "/usr/bin:/bin".into()), ("GREETING".into(), "hi".into())],
+            timeout,
+        };
+        (folder, options)
+    }
+
+    fn ask(script: &str) -> HelperOutcome {
+        let (_folder, options) = helper(script, Duration::from_secs(20));
+        options.ask("test", "registry.example.com")
+    }
+
+    #[test]
+    fn a_helper_is_given_the_server_and_its_environment_and_answers_with_a_credential() {
+        let outcome =
+            ask(r#"read server; echo "{\"ServerURL\":\"x\",\"Username\":\"$1 $server\",\"Secret\":\"$GREETING\"}""#);
+        let credential =
+            Credential::Basic { username: "get registry.example.com".to_owned(), password: "hi".to_owned() };
+        assert!(outcome == HelperOutcome::Found(credential), "{outcome:?}");
+    }
+
+    #[test]
+    fn the_user_called_token_means_an_identity_token() {
+        let outcome = ask(r#"echo '{"Username":"<token>","Secret":"t"}'"#);
+        assert!(outcome == HelperOutcome::Found(Credential::IdentityToken("t".to_owned())), "{outcome:?}");
+    }
+
+    #[test]
+    fn a_helper_without_a_credential_for_the_server_has_not_failed() {
+        assert_eq!(ask("echo credentials not found in native keychain; exit 1"), HelperOutcome::NotFound);
+        assert_eq!(ask(r#"echo '{"Username":"","Secret":""}'"#), HelperOutcome::NotFound);
+    }
+
+    #[test]
+    fn what_goes_wrong_with_a_helper_is_said() {
+        assert_eq!(ask("echo vault is sealed >&2; exit 3"), HelperOutcome::Failed("vault is sealed".to_owned()));
+        let HelperOutcome::Failed(reason) = ask("echo secret-thing") else { panic!("not JSON") };
+        assert!(reason.contains("JSON") && !reason.contains("secret-thing"), "{reason}");
+        let options = HelperOptions::default();
+        let HelperOutcome::Failed(reason) = options.ask("missing", "x") else { panic!("missing") };
+        assert!(reason.contains("docker-credential-missing"), "{reason}");
+        assert!(matches!(options.ask("../evil", "x"), HelperOutcome::Failed(_)));
+    }
+
+    #[test]
+    fn a_helper_that_hangs_is_given_up() {
+        let (_folder, options) = helper("exec sleep 60", Duration::from_millis(200));
+        let start = Instant::now();
+        let HelperOutcome::Failed(reason) = options.ask("test", "x") else { panic!("hangs") };
+        assert!(reason.contains("did not answer"), "{reason}");
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+}

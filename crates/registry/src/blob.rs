@@ -1,0 +1,166 @@
+//! Where the bytes of blobs come from, and a folder to keep them in.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tempfile::NamedTempFile;
+
+use crate::image::Digest;
+
+/// The bytes of one blob, compressed as the registry knows them. They were verified where they entered; opening twice
+/// gives the same bytes twice.
+pub trait BlobSource: Send + Sync {
+    /// A reader from the first byte. May block: a blob that is not here yet is fetched first.
+    fn open(&self) -> io::Result<Box<dyn Read + Send>>;
+}
+
+/// A folder of blobs, each named by its digest (`sha256/<hex>`, as in an OCI layout). A blob under its name is whole and
+/// verified: it is written under another name and renamed. Cheap to clone; several may use one folder.
+#[derive(Debug, Clone)]
+pub struct BlobDir {
+    path: Arc<Path>,
+}
+
+/// A blob being written. Dropped without [`BlobFile::keep`], it is gone.
+#[derive(Debug)]
+pub(crate) struct BlobFile {
+    file: NamedTempFile,
+    dir: BlobDir,
+}
+
+/// Names of blobs that are being written begin with this.
+const UNFINISHED: &str = ".unfinished-";
+
+impl BlobDir {
+    /// Opens the folder, making it where it is missing.
+    pub fn open(path: impl AsRef<Path>) -> io::Result<BlobDir> {
+        let path = path.as_ref();
+        fs::create_dir_all(path.join("sha256"))?;
+        Ok(BlobDir { path: path.into() })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file that holds the blob, if it is here.
+    pub fn get(&self, digest: &Digest) -> Option<PathBuf> {
+        let path = self.place_of(digest);
+        path.is_file().then_some(path)
+    }
+
+    /// Keeps these bytes.
+    pub fn insert(&self, bytes: &[u8]) -> io::Result<Digest> {
+        let digest = Digest::of(bytes);
+        if self.get(&digest).is_none() {
+            let mut blob = self.create()?;
+            blob.write_all(bytes)?;
+            blob.keep(&digest)?;
+        }
+        Ok(digest)
+    }
+
+    /// A blob whose digest is not known yet.
+    pub(crate) fn create(&self) -> io::Result<BlobFile> {
+        let file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&*self.path)?;
+        Ok(BlobFile { file, dir: self.clone() })
+    }
+
+    fn place_of(&self, digest: &Digest) -> PathBuf {
+        self.path.join(digest.algorithm().as_str()).join(digest.hex())
+    }
+}
+
+impl BlobFile {
+    /// Gives the blob its name. The caller has verified that these are the bytes.
+    pub(crate) fn keep(self, digest: &Digest) -> io::Result<PathBuf> {
+        let path = self.dir.place_of(digest);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        self.file.persist(&path).map_err(|failed| failed.error)?;
+        Ok(path)
+    }
+
+    /// Forgets what was written.
+    pub(crate) fn restart(&mut self) -> io::Result<()> {
+        use std::io::Seek;
+        self.file.as_file().set_len(0)?;
+        self.file.rewind()
+    }
+}
+
+impl Write for BlobFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// A blob in a file.
+#[derive(Debug, Clone)]
+pub struct FileBlob(PathBuf);
+
+impl FileBlob {
+    /// The whole file is the blob.
+    pub fn new(path: impl Into<PathBuf>) -> FileBlob {
+        FileBlob(path.into())
+    }
+}
+
+impl BlobSource for FileBlob {
+    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        let file = File::open(&self.0)
+            .map_err(|error| io::Error::new(error.kind(), format!("open blob {}: {error}", self.0.display())))?;
+        Ok(Box::new(file))
+    }
+}
+
+/// A blob in memory: configs and the like.
+#[derive(Debug, Clone)]
+pub struct BytesBlob(Arc<[u8]>);
+
+impl BytesBlob {
+    /// These bytes are the blob.
+    pub fn new(bytes: impl Into<Arc<[u8]>>) -> BytesBlob {
+        BytesBlob(bytes.into())
+    }
+}
+
+impl BlobSource for BytesBlob {
+    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        Ok(Box::new(io::Cursor::new(self.0.clone())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_is_found_under_its_digest_once_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = BlobDir::open(folder.path().join("blobs")).unwrap();
+        let digest = Digest::of(b"hello");
+        assert_eq!(blobs.get(&digest), None);
+        assert_eq!(blobs.insert(b"hello").unwrap(), digest);
+        assert_eq!(fs::read(blobs.get(&digest).unwrap()).unwrap(), b"hello");
+    }
+
+    #[test]
+    fn a_blob_that_was_given_up_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = BlobDir::open(folder.path()).unwrap();
+        let mut blob = blobs.create().unwrap();
+        blob.write_all(b"half").unwrap();
+        drop(blob);
+        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["sha256"]);
+    }
+}

@@ -1,0 +1,295 @@
+//! gzip on several cores, with bytes that do not depend on how many there are.
+//!
+//! The input is cut into blocks of a fixed size. Each is deflated by itself with the 32 KiB before it as dictionary and
+//! ended on a byte boundary (a sync flush), so the blocks simply follow one another in one gzip member (RFC 1951, RFC
+//! 1952). Threads take blocks in any order; one thread writes them in theirs. Only a bounded number of blocks is in
+//! memory at a time: whoever writes waits when the threads are behind.
+
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use flate2::{Compress, FlushCompress, Status};
+
+/// Input bytes in one block. Larger compresses a little better and needs more memory for each thread.
+const BLOCK: usize = 128 * 1024;
+
+/// How far deflate looks back.
+const WINDOW: usize = 32 * 1024;
+
+/// Magic, deflate, no flags, no time, no hint of the level, unknown system: the same for every layer.
+const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+
+/// A writer of gzip. Nothing is complete before [`GzipWriter::finish`].
+pub(crate) struct GzipWriter<W: Write + Send + 'static> {
+    block: Vec<u8>,
+    dictionary: Vec<u8>,
+    jobs: Option<SyncSender<Job>>,
+    in_order: Option<SyncSender<Receiver<Deflated>>>,
+    workers: Vec<JoinHandle<()>>,
+    writer: Option<JoinHandle<io::Result<W>>>,
+}
+
+struct Job {
+    dictionary: Vec<u8>,
+    block: Vec<u8>,
+    last: bool,
+    done: SyncSender<Deflated>,
+}
+
+struct Deflated {
+    bytes: Vec<u8>,
+    plain: crc32fast::Hasher,
+    length: usize,
+}
+
+impl<W: Write + Send + 'static> GzipWriter<W> {
+    /// Compresses into `sink` on this many threads, at least one.
+    pub(crate) fn new(sink: W, level: u32, threads: usize) -> io::Result<GzipWriter<W>> {
+        let threads = threads.max(1);
+        let (jobs, queue) = sync_channel::<Job>(threads);
+        let queue = Arc::new(Mutex::new(queue));
+        let mut workers = Vec::with_capacity(threads);
+        for _ in 0..threads {
+            let queue = Arc::clone(&queue);
+            let worker = std::thread::Builder::new().name("gzip".to_owned()).spawn(move || work(&queue, level))?;
+            workers.push(worker);
+        }
+        let (in_order, results) = sync_channel(threads * 2);
+        let writer =
+            std::thread::Builder::new().name("gzip-writer".to_owned()).spawn(move || write_in_order(sink, &results))?;
+        Ok(GzipWriter {
+            block: Vec::with_capacity(BLOCK),
+            dictionary: Vec::new(),
+            jobs: Some(jobs),
+            in_order: Some(in_order),
+            workers,
+            writer: Some(writer),
+        })
+    }
+
+    /// Compresses what is left, waits for everything to be written and gives the sink back.
+    pub(crate) fn finish(mut self) -> io::Result<W> {
+        let sent = self.send(true);
+        self.jobs = None;
+        self.in_order = None;
+        let written = self.writer_result();
+        for worker in self.workers.drain(..) {
+            // A worker that panicked has dropped its result, which the writer reports.
+            let _ = worker.join();
+        }
+        let sink = written?;
+        sent?;
+        Ok(sink)
+    }
+
+    fn send(&mut self, last: bool) -> io::Result<()> {
+        let block = std::mem::replace(&mut self.block, Vec::with_capacity(if last { 0 } else { BLOCK }));
+        let next_dictionary = block[block.len().saturating_sub(WINDOW)..].to_vec();
+        let dictionary = std::mem::replace(&mut self.dictionary, next_dictionary);
+        let (done, result) = sync_channel(1);
+        let (Some(jobs), Some(in_order)) = (&self.jobs, &self.in_order) else { return Err(gone()) };
+        in_order.send(result).map_err(|_| gone())?;
+        jobs.send(Job { dictionary, block, last, done }).map_err(|_| gone())
+    }
+
+    /// What the writing thread has to say.
+    fn writer_result(&mut self) -> io::Result<W> {
+        match self.writer.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(_)) | None => Err(gone()),
+        }
+    }
+}
+
+impl<W: Write + Send + 'static> Write for GzipWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(BLOCK - self.block.len());
+        self.block.extend_from_slice(&bytes[..count]);
+        if self.block.len() == BLOCK && self.send(false).is_err() {
+            // The writer has stopped; why is what the caller wants to know.
+            return Err(self.writer_result().err().unwrap_or_else(gone));
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::other("a compressing thread has stopped")
+}
+
+fn work(queue: &Mutex<Receiver<Job>>, level: u32) {
+    let mut compress = Compress::new(flate2::Compression::new(level), false);
+    loop {
+        let job = {
+            let Ok(queue) = queue.lock() else { return };
+            queue.recv()
+        };
+        let Ok(job) = job else { return };
+        let deflated = deflate(&mut compress, &job);
+        // When nobody waits for it any more, the writing was given up.
+        let _ = job.done.send(deflated);
+    }
+}
+
+fn deflate(compress: &mut Compress, job: &Job) -> Deflated {
+    compress.reset();
+    if !job.dictionary.is_empty() {
+        compress.set_dictionary(&job.dictionary).expect("a raw stream takes a dictionary before its first byte");
+    }
+    let flush = if job.last { FlushCompress::Finish } else { FlushCompress::Sync };
+    // What deflate may need at worst: stored blocks and the flush's empty one.
+    let mut bytes = Vec::with_capacity(job.block.len() + job.block.len() / 1000 + 64);
+    loop {
+        let consumed = usize::try_from(compress.total_in()).expect("a block fits in memory");
+        let status = compress.compress_vec(&job.block[consumed..], &mut bytes, flush).expect("deflate takes any bytes");
+        let all_in = compress.total_in() == job.block.len() as u64;
+        // A flush is complete when it left room in the output.
+        let complete = if job.last { status == Status::StreamEnd } else { all_in && bytes.len() < bytes.capacity() };
+        if complete {
+            break;
+        }
+        bytes.reserve(4096);
+    }
+    let mut plain = crc32fast::Hasher::new();
+    plain.update(&job.block);
+    Deflated { bytes, plain, length: job.block.len() }
+}
+
+fn write_in_order<W: Write>(mut sink: W, results: &Receiver<Receiver<Deflated>>) -> io::Result<W> {
+    sink.write_all(&HEADER)?;
+    let mut checksum = crc32fast::Hasher::new();
+    let mut length = 0_u64;
+    for result in results {
+        let Ok(deflated) = result.recv() else { return Err(gone()) };
+        sink.write_all(&deflated.bytes)?;
+        checksum.combine(&deflated.plain);
+        length += deflated.length as u64;
+    }
+    sink.write_all(&checksum.finalize().to_le_bytes())?;
+    #[expect(clippy::cast_possible_truncation, reason = "gzip keeps the length modulo 2^32")]
+    sink.write_all(&(length as u32).to_le_bytes())?;
+    Ok(sink)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::Read;
+
+    fn gzip(bytes: &[u8], level: u32, threads: usize) -> Vec<u8> {
+        let mut writer = GzipWriter::new(Vec::new(), level, threads).unwrap();
+        writer.write_all(bytes).unwrap();
+        writer.finish().unwrap()
+    }
+
+    fn gunzip_one_member(bytes: &[u8]) -> Vec<u8> {
+        let mut plain = Vec::new();
+        let mut decoder = flate2::bufread::GzDecoder::new(bytes);
+        decoder.read_to_end(&mut plain).unwrap();
+        assert!(decoder.into_inner().is_empty(), "bytes after the only member");
+        plain
+    }
+
+    fn some_bytes(length: usize, seed: u32) -> Vec<u8> {
+        let mut state = seed | 1;
+        let mut next = move || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state >> 24
+        };
+        (0..length).map(|index| if index % 7 < 4 { b'a' } else { next().to_le_bytes()[0] }).collect()
+    }
+
+    #[test]
+    fn the_bytes_do_not_depend_on_the_number_of_threads() {
+        let plain = some_bytes(3 * BLOCK + 12_345, 1);
+        let one = gzip(&plain, 6, 1);
+        for threads in [2, 3, 8] {
+            assert!(gzip(&plain, 6, threads) == one, "{threads} threads");
+        }
+        assert_eq!(gunzip_one_member(&one), plain);
+    }
+
+    #[test]
+    fn lengths_around_a_block_come_back_the_same() {
+        for length in [0, 1, WINDOW, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK] {
+            let plain = some_bytes(length, 5);
+            assert!(gunzip_one_member(&gzip(&plain, 5, 2)) == plain, "{length}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_do_not_compress_come_back_the_same_at_every_level() {
+        let mut plain = vec![0; 2 * BLOCK + 99];
+        let mut state = 1_u64;
+        for byte in &mut plain {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            *byte = state.to_le_bytes()[3];
+        }
+        for level in 1..=9 {
+            assert!(gunzip_one_member(&gzip(&plain, level, 2)) == plain, "level {level}");
+        }
+    }
+
+    #[test]
+    fn a_block_finds_what_the_block_before_it_held() {
+        let plain = some_bytes(WINDOW, 9).repeat(64);
+        let deflated_alone: usize = gzip(&plain[..WINDOW], 6, 1).len();
+        assert!(gzip(&plain, 6, 2).len() < deflated_alone * 3, "the dictionary is not used");
+    }
+
+    #[test]
+    fn an_error_of_the_sink_reaches_the_writer() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::Error::new(io::ErrorKind::StorageFull, "no space left"))
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut writer = GzipWriter::new(Full, 1, 2).unwrap();
+        let error = writer.write_all(&vec![0; 100 * BLOCK]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
+        let empty = GzipWriter::new(Full, 1, 2).unwrap();
+        assert_eq!(empty.finish().err().unwrap().kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn a_writer_that_is_dropped_ends_its_threads() {
+        let mut writer = GzipWriter::new(Vec::new(), 1, 2).unwrap();
+        writer.write_all(&vec![0; 3 * BLOCK]).unwrap();
+        let (workers, thread) = (std::mem::take(&mut writer.workers), writer.writer.take());
+        drop(writer);
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        thread.unwrap().join().unwrap().unwrap();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn any_bytes_in_any_portions_come_back_the_same(
+            length in 0..3 * BLOCK, seed in any::<u32>(), level in 1_u32..=9, portion in 1..BLOCK, threads in 1_usize..4,
+        ) {
+            let plain = some_bytes(length, seed);
+            let mut writer = GzipWriter::new(Vec::new(), level, threads).unwrap();
+            for part in plain.chunks(portion) {
+                writer.write_all(part).unwrap();
+            }
+            let compressed = writer.finish().unwrap();
+            prop_assert!(compressed == gzip(&plain, level, 1));
+            prop_assert!(gunzip_one_member(&compressed) == plain);
+        }
+    }
+}
