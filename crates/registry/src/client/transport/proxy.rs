@@ -20,7 +20,8 @@ pub struct Proxies {
 const ALWAYS_DIRECT: &str = "localhost,127.0.0.0/8,::1";
 
 impl Proxies {
-    pub(super) fn to_reqwest(&self) -> Result<Vec<reqwest::Proxy>, reqwest::Error> {
+    /// As reqwest takes them, for clients that are not built here (git's).
+    pub fn to_reqwest(&self) -> Result<Vec<reqwest::Proxy>, reqwest::Error> {
         let direct = match self.no_proxy.as_deref().map(str::trim).filter(|list| !list.is_empty()) {
             Some("*") => return Ok(Vec::new()),
             Some(list) => format!("{ALWAYS_DIRECT},{list}"),
