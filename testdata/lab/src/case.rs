@@ -1,0 +1,209 @@
+//! Cases: a folder with a Dockerfile and what must come of it. `testdata/cases/README.md` tells how one is written.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::base::{self, Base, Known};
+use crate::command::{self, must};
+use crate::layout::{Layout, text};
+use crate::registry::Options;
+use crate::{Executor, Output, Registry, Scratch, places, render};
+
+/// One folder of cases.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// Its name: the behaviour that it pins.
+    pub name: String,
+    folder: PathBuf,
+}
+
+/// Every case there is, by name.
+pub fn all() -> Result<Vec<Case>> {
+    let folder = places::testdata().join("cases");
+    let mut cases = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
+        let path = entry.with_context(|| format!("list {}", folder.display()))?.path();
+        if path.join("Dockerfile").is_file() {
+            let name = path.file_name().and_then(OsStr::to_str).context("names of cases are text")?;
+            cases.push(Case { name: name.to_owned(), folder: path.clone() });
+        }
+    }
+    cases.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(cases)
+}
+
+/// What cases are run with: the executor in its container, and a registry with the base images.
+#[derive(Debug)]
+pub struct Stand {
+    executor: Executor,
+    mirror: Registry,
+    known: Vec<Known>,
+    bless: bool,
+}
+
+impl Stand {
+    /// Makes one for a binary. With `bless`, what comes out becomes what is expected.
+    pub fn new(binary: &Path, bless: bool) -> Result<Self> {
+        let bases = [Base::Busybox, Base::Debian];
+        let mirror = base::mirror(&bases, &Options::default())?;
+        let mut known = Vec::new();
+        for base in bases {
+            known.extend(base.known()?);
+        }
+        Ok(Self { executor: Executor::new(binary)?, mirror, known, bless })
+    }
+
+    /// Runs a case; an error says in what it came out differently.
+    pub fn run(&self, case: &Case) -> Result<()> {
+        let scratch = Scratch::new()?;
+        let out = scratch.folder("out")?;
+        let output = self.build(case, &scratch, &out)?;
+        let (kind, text) = if output.status.success() {
+            let text = self.success(&output, &out).with_context(|| format!("the build succeeded:\n{output}"))?;
+            ("expected", text)
+        } else {
+            let left: Vec<_> =
+                fs::read_dir(&out).context("list the output")?.flatten().map(|entry| entry.path()).collect();
+            ensure!(left.is_empty(), "a failed build left {left:?}:\n{output}");
+            ("expected-error", failure(&output))
+        };
+        case.compare(kind, &text, &output, self.bless, &scratch)
+    }
+
+    fn build(&self, case: &Case, scratch: &Scratch, out: &Path) -> Result<Output> {
+        let context = case.context(scratch)?;
+        let mirror = self.mirror.host();
+        let mut arguments = vec![
+            "--dockerfile=Dockerfile".to_owned(),
+            "--context=dir:///workspace".to_owned(),
+            "--no-push".to_owned(),
+            "--oci-layout-path=/out/image".to_owned(),
+            "--digest-file=/out/digest".to_owned(),
+            format!("--registry-mirror={mirror}"),
+            format!("--insecure-registry={mirror}"),
+            "--skip-default-registry-fallback".to_owned(),
+            "--verbosity=warn".to_owned(),
+        ];
+        arguments.extend(case.arguments()?);
+        self.executor
+            .container()
+            .mount(&context, "/workspace")
+            .mount(&case.folder, "/case")
+            .mount_writable(out, "/out")
+            .working_dir("/case")
+            .env("NO_COLOR", "1")
+            .time_limit(Duration::from_mins(3))
+            .run(arguments)
+    }
+
+    /// The image as text, and the warnings below it.
+    fn success(&self, output: &Output, out: &Path) -> Result<String> {
+        let layout = Layout::open(&out.join("image"))?;
+        let mut shown = render::image(&layout, &self.known)?;
+        let digest = fs::read_to_string(out.join("digest")).context("read the digest file")?;
+        ensure!(text(&layout.index()?[0], "digest")? == digest, "--digest-file says {digest}, the layout another");
+        let warnings: Vec<String> = output.err().lines().filter_map(|line| log_line(line, "WARN")).collect();
+        if !warnings.is_empty() {
+            shown = format!("{shown}\nwarnings\n  {}\n", warnings.join("\n  "));
+        }
+        Ok(shown)
+    }
+}
+
+impl Case {
+    /// A copy of the context with modes that do not depend on who checked it out, as `setup` leaves it.
+    fn context(&self, scratch: &Scratch) -> Result<PathBuf> {
+        let context = scratch.folder("context")?;
+        let written = self.folder.join("context");
+        if written.is_dir() {
+            must(Command::new("cp").arg("-a").arg(written.join(".")).arg(&context)).context("copy the context")?;
+        }
+        must(Command::new("chown").args(["-R", "--no-dereference", "0:0"]).arg(&context)).context("own the context")?;
+        must(Command::new("chmod").args(["-R", "u=rwX,go=rX"]).arg(&context)).context("set the context's modes")?;
+        let setup = self.folder.join("setup");
+        if setup.is_file() {
+            must(Command::new("sh").arg("-eu").arg(&setup).current_dir(&context)).context("run the case's setup")?;
+        }
+        Ok(context)
+    }
+
+    /// The lines of `args`, without empty ones and comments.
+    fn arguments(&self) -> Result<Vec<String>> {
+        let path = self.folder.join("args");
+        if !path.is_file() {
+            return Ok(Vec::new());
+        }
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        Ok(text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect())
+    }
+
+    fn compare(&self, kind: &str, found: &str, output: &Output, bless: bool, scratch: &Scratch) -> Result<()> {
+        let path = self.folder.join(kind);
+        let other = self.folder.join(if kind == "expected" { "expected-error" } else { "expected" });
+        if bless {
+            if other.exists() {
+                fs::remove_file(&other).with_context(|| format!("remove {}", other.display()))?;
+            }
+            return fs::write(&path, found).with_context(|| format!("write {}", path.display()));
+        }
+        if other.exists() {
+            bail!("{} is there, but the build came to another end:\n{output}", other.display());
+        }
+        ensure!(path.exists(), "{} is not there; ZUWAI_BLESS=1 would write:\n{found}", path.display());
+        let expected = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        if expected == found {
+            return Ok(());
+        }
+        bail!("{}\n{output}", difference(&path, found, scratch)?)
+    }
+}
+
+/// What a user sees of a failed build: the exit code and what was said on standard error, without the log.
+fn failure(output: &Output) -> String {
+    let said = output.err();
+    let lines =
+        said.lines().filter(|line| ["WARN", "INFO", "DEBU"].iter().all(|level| log_line(line, level).is_none()));
+    let warnings = said.lines().filter_map(|line| log_line(line, "WARN")).map(|line| format!("warning: {line}"));
+    let shown: Vec<_> = warnings.chain(lines.map(str::to_owned)).collect();
+    format!("exit code {}\n{}\n", output.code(), shown.join("\n"))
+}
+
+/// The message of a line of the log, `WARN[0003] message`, that has this level.
+fn log_line(line: &str, level: &str) -> Option<String> {
+    let (seconds, message) = line.strip_prefix(level)?.strip_prefix('[')?.split_once(']')?;
+    seconds.bytes().all(|byte| byte.is_ascii_digit()).then(|| message.trim().to_owned())
+}
+
+/// The unified difference between a file and a text.
+fn difference(path: &Path, found: &str, scratch: &Scratch) -> Result<String> {
+    let file = scratch.path().join("found");
+    fs::write(&file, found).with_context(|| format!("write {}", file.display()))?;
+    let mut diff = Command::new("diff");
+    diff.args(["--unified", "--label=expected", "--label=found"]).arg(path).arg(&file);
+    Ok(command::run(&mut diff, Duration::from_secs(30))?.out())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_log_are_told_from_others() {
+        assert_eq!(log_line("WARN[0003] no match", "WARN").as_deref(), Some("no match"));
+        assert_eq!(log_line("WARN[0003] no match", "INFO"), None);
+        assert_eq!(log_line("WARNING: x", "WARN"), None);
+    }
+
+    #[test]
+    fn every_case_says_what_it_expects() {
+        for case in all().unwrap() {
+            let expects = ["expected", "expected-error"].map(|kind| case.folder.join(kind).is_file());
+            assert_ne!(expects[0], expects[1], "{} has one of expected and expected-error", case.name);
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! cargo, called by cargo.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use zuwai_lab::places;
+
+/// A cargo command in the root of the repository.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(places::repository());
+    // What cargo told the command that this is, is not meant for the next one.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs a command with this terminal; an error where it fails.
+pub(crate) fn must(command: &mut Command) -> Result<()> {
+    let name = zuwai_lab::command::described(command);
+    let status = command.status().with_context(|| format!("start {name}"))?;
+    ensure!(status.success(), "{name}: {status}");
+    Ok(())
+}
+
+/// Builds the binary `zuwai`, and tells where it is.
+pub(crate) fn build_zuwai() -> Result<PathBuf> {
+    let mut build = cargo();
+    build.args(["build", "--package", "zuwai", "--bin", "zuwai", "--message-format=json-render-diagnostics"]);
+    let output = build.stderr(Stdio::inherit()).output().context("start cargo build")?;
+    ensure!(output.status.success(), "cargo build --package zuwai: {}", output.status);
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "zuwai")
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .context("cargo build --package zuwai names no executable")
+}
