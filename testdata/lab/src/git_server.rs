@@ -94,6 +94,11 @@ impl GitServer {
         self.git().arg("-C").arg(&work).args(["push", "--quiet"]).arg(&bare).args(refs).run()
     }
 
+    /// Where a repository lies on the disk, or would: a bare one that is put there is served.
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
+        self.scratch.path().join("repositories").join(name)
+    }
+
     /// The commit that a branch or tag of a repository points to.
     pub fn commit(&self, name: &str, reference: &str) -> Result<String> {
         let bare = self.scratch.path().join("repositories").join(name);
