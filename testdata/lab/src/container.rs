@@ -31,6 +31,17 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Makes one all of whose containers together may write so many bytes into their root file systems: a full disk.
+    pub fn in_little_space(bytes: u64, image_stores: &[&Path]) -> Result<Self> {
+        let engine = Self::new(image_stores)?;
+        let graph = engine.scratch.path().join("graph");
+        let size = std::ffi::CString::new(format!("size={bytes},mode=0700")).expect("a number has no NUL");
+        // Gone with the scratch folder, which detaches what is mounted in it.
+        rustix::mount::mount("tmpfs", &graph, "tmpfs", rustix::mount::MountFlags::empty(), Some(size.as_c_str()))
+            .with_context(|| format!("mount a small file system on {}", graph.display()))?;
+        Ok(engine)
+    }
+
     /// Makes one whose images lie in `graph` and stay there when it is dropped.
     pub fn keeping_images_in(graph: &Path) -> Result<Self> {
         let engine = Self { scratch: Scratch::new()?, containers: AtomicUsize::new(0) };
@@ -47,7 +58,7 @@ impl Engine {
         // of systemd is needed. The runtime: crun refuses hybrid cgroups.
         let settings = format!(
             "[containers]\ndefault_ulimits = [\"nofile=16384:16384\", \"nproc=8192:8192\"]\nlog_driver = \"none\"\n\
-             [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nruntime = \"runc\"\n\
+             [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nlock_type = \"file\"\nruntime = \"runc\"\n\
              tmp_dir = \"{folder}/state\"\n[network]\nnetwork_config_dir = \"{folder}/networks\"\n"
         );
         let stores: Vec<_> = image_stores.iter().map(|store| format!("\"{}\"", store.display())).collect();

@@ -29,6 +29,12 @@ impl Executor {
         Ok(Self { engine: Engine::new(&[&store])? })
     }
 
+    /// The same, with a disk that holds no more than so many bytes.
+    pub fn in_little_space(binary: &Path, bytes: u64) -> Result<Self> {
+        let store = image_store(binary)?;
+        Ok(Self { engine: Engine::in_little_space(bytes, &[&store])? })
+    }
+
     /// A container of it. Its arguments are those of `/kaniko/executor`.
     pub fn container(&self) -> Container<'_> {
         self.engine.container(IMAGE)

@@ -1,5 +1,7 @@
 //! The servers are what they stand for: a private registry and a private git server.
 
+#![allow(clippy::unwrap_used)] // Where a helper fails, the test fails.
+
 use std::fs;
 use std::process::Command;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! The container in which zuwai is tested is as unprivileged as it is said to be.
 
+#![allow(clippy::unwrap_used)] // Where a helper fails, the test fails.
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
