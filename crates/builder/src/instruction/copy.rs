@@ -1,0 +1,147 @@
+//! COPY: files of the build context, of a stage, or of an image.
+//!
+//! ```text
+//! COPY [--from=stage|index|image] [--chown=user[:group]] [--chmod=mode] source… destination
+//! ```
+//!
+//! Variables are replaced in everything but `--from`.
+
+use super::error::Fault;
+use super::flags::Flags;
+use super::sources::{Sources, is_remote};
+use super::{Action, Instruction, InstructionError, Step};
+use crate::settings::Settings;
+use crate::syntax::{Expander, Line, Variables};
+
+pub(super) const KEYWORD: &str = "COPY";
+
+#[derive(Debug)]
+struct Copy {
+    from: Option<String>,
+    sources: Sources,
+}
+
+pub(super) fn read(line: &Line) -> Result<Box<dyn Instruction>, Fault> {
+    let flags = Flags::read(line, KEYWORD)?;
+    let from = flags.value("from");
+    if let Some(from) = &from {
+        let flag = line.flags.iter().find(|flag| flag.word.starts_with("--from="));
+        let place = flag.map_or_else(|| line.span.clone(), |flag| line.place(flag.offset));
+        check_from(from).map_err(|error| Fault::at(place, error))?;
+    }
+    Ok(Box::new(Copy { from, sources: Sources::read(line, &flags, KEYWORD)? }))
+}
+
+/// What expansion would change holds a variable, or quotes that are not taken away.
+fn check_from(from: &str) -> Result<(), InstructionError> {
+    struct Unset;
+    impl Variables for Unset {
+        fn get(&self, _: &str) -> Option<&str> {
+            None
+        }
+    }
+    match Expander::new('\\').word(from, &Unset) {
+        Ok(same) if same == from => Ok(()),
+        _ => Err(InstructionError::VariableInFrom { from: from.to_owned() }),
+    }
+}
+
+impl Instruction for Copy {
+    fn configure(&self, settings: &mut Settings) -> Result<Step, InstructionError> {
+        let (created_by, action) = self.sources.expand(settings, KEYWORD, self.from.clone())?;
+        match action.sources.iter().find(|source| is_remote(source)) {
+            Some(source) => Err(InstructionError::RemoteCopy { source_path: source.clone() }),
+            None => Ok(Step::of(created_by, Action::Copy(action))),
+        }
+    }
+
+    fn uses(&self) -> Option<&str> {
+        self.from.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::instruction::testing::{Stage, place_of, refused};
+    use crate::instruction::{Action, CopyAction, Step};
+
+    fn action(step: Step) -> CopyAction {
+        match step.action {
+            Some(Action::Copy(action)) => action,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn history_tells_owner_mode_and_paths_and_not_the_origin() {
+        let mut stage = Stage::scratch();
+        stage.run("ENV d=/dst u=app m=600 s=a");
+        for (text, created_by) in [
+            ("COPY a b", "COPY a b # buildkit"),
+            ("COPY  a  b/ ", "COPY a b/ # buildkit"),
+            ("COPY $s $d", "COPY a /dst # buildkit"),
+            ("COPY [\"a b\", \"c d\"]", "COPY a b c d # buildkit"),
+            ("COPY --from=build a b c/", "COPY a b c/ # buildkit"),
+            ("COPY --from=0 a b", "COPY a b # buildkit"),
+            ("COPY --chmod=$m --chown=$u:1 a b", "COPY --chown=app:1 --chmod=600 a b # buildkit"),
+            ("COPY --chown=$none a b", "COPY a b # buildkit"),
+            ("COPY --chmod=u=rwX,go=rX a b", "COPY --chmod=u=rwX,go=rX a b # buildkit"),
+            ("COPY \"a\" b", "COPY a b # buildkit"),
+            ("COPY $none b", "COPY  b # buildkit"),
+        ] {
+            assert_eq!(stage.run(text).created_by.as_deref(), Some(created_by), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_action_holds_what_is_needed_to_copy() {
+        let mut stage = Stage::scratch();
+        stage.run("WORKDIR /w");
+        let action = action(stage.run("COPY --from=Build --chown=1:2 --chmod=4755 a* b c/"));
+        assert_eq!(action.instruction, "COPY");
+        assert_eq!(action.from.as_deref(), Some("Build"));
+        assert_eq!(action.sources, ["a*", "b"]);
+        assert_eq!((action.destination.as_str(), action.working_dir.as_str()), ("c/", "/w"));
+        assert_eq!((action.chown.as_deref(), action.chmod.as_deref()), (Some("1:2"), Some("4755")));
+        assert!(!action.unpack);
+    }
+
+    #[test]
+    fn a_source_that_comes_to_nothing_is_the_whole_context() {
+        assert_eq!(action(Stage::scratch().run("COPY $none b")).sources, ["."]);
+    }
+
+    #[test]
+    fn what_is_not_copy_is_refused() {
+        for (text, message) in [
+            ("COPY", "COPY needs at least two arguments: what to copy, and where to"),
+            ("COPY a", "COPY needs at least two arguments: what to copy, and where to"),
+            ("COPY [\"a\"]", "COPY needs at least two arguments: what to copy, and where to"),
+            ("COPY [\"a\", 2]", "in the JSON form every element is a string in double quotes"),
+            ("COPY --from a b", "--from needs a value: --from=…"),
+            ("COPY --from= a b", "--from needs a value: --from=…"),
+            ("COPY --from=$x a b", "--from=$x holds a variable: --from takes names as they are"),
+            ("COPY --from=a --from=b c d", "--from is given twice"),
+            ("COPY --form=a c d", "COPY has no flag --form (did you mean --from?)"),
+            ("COPY --link a b", "COPY --link is not supported yet"),
+            ("COPY --parents a b", "COPY --parents is not supported yet"),
+            ("COPY --exclude=x a b", "COPY --exclude is not supported yet"),
+            ("COPY --checksum=x a b", "COPY has no flag --checksum"),
+            ("COPY <<EOF /x\na\nEOF", "a heredoc in COPY is not supported yet"),
+        ] {
+            assert_eq!(refused(text), message, "{text}");
+        }
+        assert_eq!(place_of("COPY --chown=a \\\n  --link b c"), "Dockerfile:2:3");
+        let mut stage = Stage::scratch();
+        assert_eq!(
+            stage.fails("COPY https://h/f x"),
+            "COPY takes files of the build context, and https://h/f is not one"
+        );
+        for mode in ["77777", "999", "rwx", "-1"] {
+            assert_eq!(
+                stage.fails(&format!("COPY --chmod={mode} a b")),
+                format!("--chmod={mode} is not a mode: octal up to 7777, or symbolic such as u=rwX,go=rX")
+            );
+        }
+    }
+}

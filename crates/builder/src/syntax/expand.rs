@@ -1,0 +1,373 @@
+//! Variable expansion of one word, after the words were parted: `$name`, `${name}` with its modifiers, quotes and
+//! escapes. Modelled on what the Dockerfile frontend does, which is close to a shell and not the same: an unknown
+//! variable is empty, so are `$1` and `$$`, and a `$` before anything else is a dollar sign.
+
+use std::iter::Peekable;
+use std::str::Chars;
+
+use thiserror::Error;
+
+use super::glob::{Glob, PatternError, Reach};
+use super::split::Splitter;
+
+/// Where values come from.
+pub(crate) trait Variables {
+    /// The value of a variable; `None` when it is not set, which is not the same as empty.
+    fn get(&self, name: &str) -> Option<&str>;
+}
+
+/// Why a word cannot be expanded.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ExpandError {
+    /// A quote that is not closed.
+    #[error("the quote {0} is not closed")]
+    OpenQuote(char),
+    /// `${` without `}`.
+    #[error("`${{` has no `}}`")]
+    NoBrace,
+    /// `${name/pattern` without the second `/`.
+    #[error("`${{name/pattern/replacement}}` has no second `/`")]
+    NoSlash,
+    /// `${` followed by something that is no name.
+    #[error("`${{` is not followed by a name")]
+    NoName,
+    /// A modifier that there is not.
+    #[error("`{0}` is not a modifier")]
+    Modifier(String),
+    /// `${name:?message}` and the variable has no value.
+    #[error("{name}: {message}")]
+    Required {
+        /// The variable.
+        name: String,
+        /// The text after the `?`, or one of ours.
+        message: String,
+    },
+    /// A pattern that is none.
+    #[error("the pattern `{pattern}` is not valid")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// Why.
+        #[source]
+        source: PatternError,
+    },
+    /// `${a:-${b:-${c…`, without end.
+    #[error("substitutions are nested more than {DEPTH_LIMIT} deep")]
+    TooDeep,
+    /// The result would be too long.
+    #[error("the word grows longer than {LENGTH_LIMIT} bytes")]
+    TooLong,
+}
+
+/// No Dockerfile written by hand nests deeper; the limit keeps hostile ones from using up the stack.
+const DEPTH_LIMIT: usize = 64;
+
+/// An environment variable longer than 128 KiB cannot be given to a program on Linux. The limit is far above it, and
+/// keeps `ENV A=$A$A` repeated from using up the memory.
+const LENGTH_LIMIT: usize = 1 << 20;
+
+/// How words are expanded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Expander {
+    /// The character that takes the meaning from the next one.
+    pub(crate) escape: char,
+    /// Leave quotes in the result.
+    pub(crate) keep_quotes: bool,
+    /// Leave escape tokens in the result.
+    pub(crate) keep_escapes: bool,
+    /// Leave substitutions of variables that are not set in the result.
+    pub(crate) keep_unset: bool,
+}
+
+/// What a word became.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Expanded {
+    /// The one word.
+    pub(crate) text: String,
+    /// The words it falls into when blanks that came from variables, and from outside quotes, part words.
+    pub(crate) words: Vec<String>,
+}
+
+impl Expander {
+    /// The usual way, with the escape token of the file.
+    pub(crate) fn new(escape: char) -> Self {
+        Expander { escape, keep_quotes: false, keep_escapes: false, keep_unset: false }
+    }
+
+    /// The word with its variables replaced and its quotes and escapes taken away.
+    pub(crate) fn word(self, word: &str, variables: &dyn Variables) -> Result<String, ExpandError> {
+        self.expand(word, variables).map(|expanded| expanded.text)
+    }
+
+    /// The same, and the words it falls into.
+    pub(crate) fn expand(self, word: &str, variables: &dyn Variables) -> Result<Expanded, ExpandError> {
+        let mut reader = Reader { expander: self, variables, characters: word.chars().peekable(), depth: 0 };
+        reader.until(None, self.keep_escapes)
+    }
+}
+
+struct Reader<'a> {
+    expander: Expander,
+    variables: &'a dyn Variables,
+    characters: Peekable<Chars<'a>>,
+    depth: usize,
+}
+
+impl Reader<'_> {
+    /// Reads up to `stop` (which is read too), or to the end.
+    fn until(&mut self, stop: Option<char>, keep_escapes: bool) -> Result<Expanded, ExpandError> {
+        let mut text = String::new();
+        let mut words = Splitter::default();
+        loop {
+            let Some(character) = self.characters.peek().copied() else {
+                return match stop {
+                    None => Ok(Expanded { text, words: words.finish() }),
+                    Some('/') => Err(ExpandError::NoSlash),
+                    Some(_) => Err(ExpandError::NoBrace),
+                };
+            };
+            if stop == Some(character) {
+                self.characters.next();
+                return Ok(Expanded { text, words: words.finish() });
+            }
+            match character {
+                '\'' | '"' => {
+                    let quoted = if character == '"' { self.double(keep_escapes) } else { self.single() }?;
+                    text.push_str(&quoted);
+                    words.joined(&quoted);
+                }
+                '$' => {
+                    let value = self.dollar()?;
+                    text.push_str(&value);
+                    value.chars().for_each(|character| words.parted(character));
+                }
+                _ => {
+                    self.characters.next();
+                    if character != self.expander.escape {
+                        words.parted(character);
+                        text.push(character);
+                        continue;
+                    }
+                    if keep_escapes {
+                        words.joined(character.encode_utf8(&mut [0; 4]));
+                        text.push(character);
+                    }
+                    // An escape token that ends the word escapes nothing.
+                    if let Some(escaped) = self.characters.next() {
+                        words.joined(escaped.encode_utf8(&mut [0; 4]));
+                        text.push(escaped);
+                    }
+                }
+            }
+            if text.len() > LENGTH_LIMIT {
+                return Err(ExpandError::TooLong);
+            }
+        }
+    }
+
+    /// Everything between single quotes stays as it is.
+    fn single(&mut self) -> Result<String, ExpandError> {
+        let mut text = String::new();
+        self.keep_quote(&mut text, '\'');
+        self.characters.next();
+        loop {
+            match self.characters.next() {
+                None => return Err(ExpandError::OpenQuote('\'')),
+                Some('\'') => break,
+                Some(character) => text.push(character),
+            }
+        }
+        self.keep_quote(&mut text, '\'');
+        Ok(text)
+    }
+
+    /// Between double quotes `$` has its meaning, and `"`, `$` and the escape token can be escaped.
+    fn double(&mut self, keep_escapes: bool) -> Result<String, ExpandError> {
+        let mut text = String::new();
+        self.keep_quote(&mut text, '"');
+        self.characters.next();
+        loop {
+            match self.characters.peek().copied() {
+                None => return Err(ExpandError::OpenQuote('"')),
+                Some('"') => break,
+                Some('$') => text.push_str(&self.dollar()?),
+                Some(character) => {
+                    self.characters.next();
+                    if character != self.expander.escape {
+                        text.push(character);
+                        continue;
+                    }
+                    if keep_escapes {
+                        text.push(character);
+                    }
+                    match self.characters.peek().copied() {
+                        None => {}
+                        Some(next) if matches!(next, '"' | '$') || next == character => {
+                            self.characters.next();
+                            text.push(next);
+                        }
+                        Some(_) => text.push(character),
+                    }
+                }
+            }
+            if text.len() > LENGTH_LIMIT {
+                return Err(ExpandError::TooLong);
+            }
+        }
+        self.characters.next();
+        self.keep_quote(&mut text, '"');
+        Ok(text)
+    }
+
+    fn keep_quote(&self, text: &mut String, quote: char) {
+        if self.expander.keep_quotes {
+            text.push(quote);
+        }
+    }
+
+    fn dollar(&mut self) -> Result<String, ExpandError> {
+        self.characters.next();
+        if self.characters.peek() != Some(&'{') {
+            let name = self.name();
+            if name.is_empty() {
+                return Ok("$".to_owned());
+            }
+            return Ok(match self.variables.get(&name) {
+                Some(value) => value.to_owned(),
+                None if self.expander.keep_unset => format!("${name}"),
+                None => String::new(),
+            });
+        }
+        self.characters.next();
+        if self.depth == DEPTH_LIMIT {
+            return Err(ExpandError::TooDeep);
+        }
+        self.depth += 1;
+        let value = self.braced();
+        self.depth -= 1;
+        value
+    }
+
+    /// After `${`, up to and with its `}`.
+    fn braced(&mut self) -> Result<String, ExpandError> {
+        match self.characters.peek() {
+            None => return Err(ExpandError::NoBrace),
+            Some('{' | '}' | ':') => return Err(ExpandError::NoName),
+            Some(_) => {}
+        }
+        let name = self.name();
+        let variables = self.variables;
+        let value = variables.get(&name);
+        let modifier = self.characters.next().ok_or(ExpandError::NoBrace)?;
+        match modifier {
+            '}' => Ok(match value {
+                Some(value) => value.to_owned(),
+                None if self.expander.keep_unset => format!("${{{name}}}"),
+                None => String::new(),
+            }),
+            '/' => self.replaced(&name, value),
+            ':' => {
+                let modifier = self.characters.next().ok_or(ExpandError::NoBrace)?;
+                if !matches!(modifier, '-' | '+' | '?') {
+                    return Err(ExpandError::Modifier(format!(":{modifier}")));
+                }
+                self.defaulted(&name, value, modifier, true)
+            }
+            '-' | '+' | '?' => self.defaulted(&name, value, modifier, false),
+            '#' | '%' => self.trimmed(&name, value, modifier),
+            other => Err(ExpandError::Modifier(other.to_string())),
+        }
+    }
+
+    /// `-` for a default, `+` for a replacement, `?` for an error; with a colon, empty counts as not set.
+    fn defaulted(
+        &mut self,
+        name: &str,
+        value: Option<&str>,
+        modifier: char,
+        colon: bool,
+    ) -> Result<String, ExpandError> {
+        let word = self.until(Some('}'), false)?.text;
+        if value.is_none() && self.expander.keep_unset {
+            return Ok(format!("${{{name}{}{modifier}{word}}}", if colon { ":" } else { "" }));
+        }
+        let present = value.filter(|value| !(colon && value.is_empty()));
+        match (modifier, present) {
+            ('+', Some(_)) | ('-', None) => Ok(word),
+            ('+', None) => Ok(String::new()),
+            (_, Some(value)) => Ok(value.to_owned()),
+            (_, None) => {
+                let missing = if value.is_none() { "is not set" } else { "is empty" };
+                let message = if word.is_empty() { missing.to_owned() } else { word };
+                Err(ExpandError::Required { name: name.to_owned(), message })
+            }
+        }
+    }
+
+    /// `#` and `##` trim the start, `%` and `%%` the end, the doubled ones as much as they can.
+    fn trimmed(&mut self, name: &str, value: Option<&str>, modifier: char) -> Result<String, ExpandError> {
+        let word = self.until(Some('}'), true)?.text;
+        if value.is_none() && self.expander.keep_unset {
+            return Ok(format!("${{{name}{modifier}{word}}}"));
+        }
+        let (pattern, reach) = match word.strip_prefix(modifier) {
+            Some(pattern) => (pattern, Reach::Longest),
+            None => (word.as_str(), Reach::Shortest),
+        };
+        let value = value.unwrap_or_default();
+        self.with_glob(pattern, |glob| {
+            if modifier == '#' { glob.trim_start(value, reach) } else { glob.trim_end(value, reach) }
+        })
+    }
+
+    /// `/pattern/replacement` for the first match, `//pattern/replacement` for all.
+    fn replaced(&mut self, name: &str, value: Option<&str>) -> Result<String, ExpandError> {
+        let every = self.characters.next_if_eq(&'/').is_some();
+        let pattern = self.until(Some('/'), true)?.text;
+        let replacement = self.until(Some('}'), true)?.text;
+        let Some(value) = value else {
+            let slash = if every { "//" } else { "/" };
+            return Ok(if self.expander.keep_unset {
+                format!("${{{name}{slash}{pattern}/{replacement}}}")
+            } else {
+                self.with_glob(&pattern, |glob| glob.replace("", &replacement, every))?
+            });
+        };
+        self.with_glob(&pattern, |glob| glob.replace(value, &replacement, every))
+    }
+
+    fn with_glob(
+        &self,
+        pattern: &str,
+        apply: impl FnOnce(&Glob) -> Result<String, PatternError>,
+    ) -> Result<String, ExpandError> {
+        Glob::parse(pattern, self.expander.escape)
+            .and_then(|glob| apply(&glob))
+            .map_err(|source| ExpandError::Pattern { pattern: pattern.to_owned(), source })
+    }
+
+    /// A name: letters, digits and `_`; or digits alone; or one of a shell's special parameters.
+    fn name(&mut self) -> String {
+        let Some(first) = self.characters.peek().copied() else { return String::new() };
+        let mut name = String::new();
+        if matches!(first, '@' | '*' | '#' | '?' | '-' | '$' | '!') {
+            self.characters.next();
+            name.push(first);
+        } else if first.is_numeric() {
+            while let Some(digit) = self.characters.next_if(|character| character.is_numeric()) {
+                name.push(digit);
+            }
+        } else {
+            while let Some(part) = self.characters.next_if(|character| character.is_alphanumeric() || *character == '_')
+            {
+                name.push(part);
+            }
+        }
+        name
+    }
+}
+
+#[cfg(test)]
+#[path = "expand_tests.rs"]
+mod tests;
