@@ -38,8 +38,8 @@ pub struct Known {
     pub name: String,
     /// The digests of its layers' tars.
     pub diff_ids: Vec<String>,
-    /// How many rows of history it has.
-    pub history: usize,
+    /// Its history: what made each row.
+    pub history: Vec<String>,
 }
 
 impl Base {
@@ -58,7 +58,7 @@ impl Base {
     /// What decides the image: another recipe is another folder in the cache.
     fn recipe(self) -> String {
         let words = match self {
-            Base::Busybox => vec![BUSYBOX_TREE, LAYERS_TREE],
+            Base::Busybox => vec![BUSYBOX_IMAGES, BUSYBOX_TREE, LAYERS_TREE],
             Base::Debian | Base::Maven | Base::OpenJdk => self.packages().iter().copied().chain([MAVEN_HOOK]).collect(),
         };
         [&[RECIPE, self.folder()], words.as_slice()].concat().join("\n")
@@ -138,10 +138,11 @@ impl Base {
                 let manifest = layout.document(text(&manifest, "digest")?)?;
                 let config = layout.document(text(&manifest["config"], "digest")?)?;
                 let ids = config["rootfs"]["diff_ids"].as_array().into_iter().flatten();
+                let rows = config["history"].as_array().into_iter().flatten();
                 known.push(Known {
                     name: format!("{}:{}", repository.trim_start_matches("library/"), tags[0]),
                     diff_ids: ids.filter_map(Value::as_str).map(str::to_owned).collect(),
-                    history: config["history"].as_array().map_or(0, Vec::len),
+                    history: rows.map(|row| row["created_by"].as_str().unwrap_or_default().to_owned()).collect(),
                 });
             }
         }
@@ -174,7 +175,9 @@ pub fn mirror(bases: &[Base], options: &Options<'_>) -> Result<Registry> {
     Registry::start(&Options { storage: Some(storage.folder()), authority: options.authority, login: options.login })
 }
 
-/// Raised when this file makes other images of the same recipes.
+/// Raised when this file makes other images of the same trees.
+const BUSYBOX_IMAGES: &str = "2";
+/// Raised when all of them are made in another way.
 const RECIPE: &str = "1";
 const BUSYBOX_TREE: &str = include_str!("../recipes/busybox.sh");
 const LAYERS_TREE: &str = include_str!("../recipes/layers.sh");
@@ -200,10 +203,15 @@ fn busybox(layout: &Layout) -> Result<Vec<Value>> {
     run_recipe(BUSYBOX_TREE, &root)?;
     let first = tree_layer(layout, &root, Packing::Gzip)?;
     let row = |text: &str| json!({"created": CREATED, "created_by": text});
+    // The second row tells the images apart: their layers are the same.
+    let history = |tag: &str| {
+        let config =
+            json!({"created": CREATED, "created_by": format!("the config of busybox:{tag}"), "empty_layer": true});
+        json!([row("the tree of busybox"), config])
+    };
 
     let mut plain = config(&json!({"Env": [PATH], "Cmd": ["sh"]}));
-    plain["history"] =
-        json!([row("the tree of busybox"), {"created": CREATED, "created_by": "CMD [\"sh\"]", "empty_layer": true}]);
+    plain["history"] = history("latest");
     let amd64 = layout.put_image(plain.clone(), std::slice::from_ref(&first))?;
     let mut foreign = plain.clone();
     foreign["architecture"] = "arm64".into();
@@ -239,10 +247,11 @@ fn busybox(layout: &Layout) -> Result<Vec<Value>> {
     }));
     rich["author"] = "the lab".into();
     rich["com.example.unknown"] = json!({"b": 1, "a": [true]});
-    rich["history"] = json!([row("the tree of busybox")]);
+    rich["history"] = history("rich");
     let rich = layout.put_image(rich, std::slice::from_ref(&first))?;
 
     let mut trigger = plain;
+    trigger["history"] = history("trigger");
     trigger["config"]["OnBuild"] =
         json!(["ARG GREETING=hello", "COPY . /triggered/", "RUN echo $GREETING > /triggered/greeting"]);
     let trigger = layout.put_image(trigger, &[first])?;

@@ -35,7 +35,7 @@ impl Engine {
     pub fn in_little_space(bytes: u64, image_stores: &[&Path]) -> Result<Self> {
         let engine = Self::new(image_stores)?;
         let graph = engine.scratch.path().join("graph");
-        let size = std::ffi::CString::new(format!("size={bytes},mode=0700")).expect("a number has no NUL");
+        let size = std::ffi::CString::new(format!("size={bytes},mode=0700")).context("a number")?;
         // Gone with the scratch folder, which detaches what is mounted in it.
         rustix::mount::mount("tmpfs", &graph, "tmpfs", rustix::mount::MountFlags::empty(), Some(size.as_c_str()))
             .with_context(|| format!("mount a small file system on {}", graph.display()))?;

@@ -53,7 +53,8 @@ fn image_store(binary: &Path) -> Result<PathBuf> {
     let dockerfile = repository().join("deploy/Dockerfile");
     let recipe = fs::read(&dockerfile).with_context(|| format!("read {}", dockerfile.display()))?;
     let key = sha256(&[sha256(&bytes), sha256(&recipe)].concat().into_bytes());
-    made_once("executor", &key[..16], |part| {
+    let name = binary.file_name().unwrap_or_default().to_string_lossy();
+    made_once(&format!("executor-{name}"), &key[..16], |part| {
         let engine = Engine::keeping_images_in(part)?;
         let tree = engine.scratch().folder("tree")?;
         lay_out(binary, &tree)?;

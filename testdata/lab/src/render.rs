@@ -39,11 +39,13 @@ pub fn image(layout: &Layout, known: &[Known]) -> Result<String> {
         layers.len()
     );
 
+    let rows: Vec<_> = history.iter().map(|row| row["created_by"].as_str().unwrap_or_default().to_owned()).collect();
     let base = known
         .iter()
-        .filter(|base| ids.starts_with(&base.diff_ids) && history.len() >= base.history)
-        .max_by_key(|base| (base.diff_ids.len(), base.history));
-    let (base_layers, base_rows) = base.map_or((0, 0), |base| (base.diff_ids.len(), base.history));
+        .filter(|base| ids.starts_with(&base.diff_ids) && rows.starts_with(&base.history))
+        .rev() // Of equals the last is taken, and it is to be the first.
+        .max_by_key(|base| (base.diff_ids.len(), base.history.len()));
+    let (base_layers, base_rows) = base.map_or((0, 0), |base| (base.diff_ids.len(), base.history.len()));
 
     let mut out = String::new();
     let platform =
