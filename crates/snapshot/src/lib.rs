@@ -33,16 +33,33 @@
 //! ```
 
 mod apply;
+mod archive;
+mod attributes;
+mod beneath;
 mod change;
+mod clock;
+mod content;
 mod copy;
 mod error;
+mod header;
 mod ignore;
+mod index;
+mod indexed;
+mod journal;
+mod look;
+mod mapping;
 mod metadata;
 mod mode;
 mod mode_change;
+mod place;
+mod relocate;
 mod rootfs;
+#[cfg(test)]
+mod scratch;
 mod snapshotter;
 pub mod tree;
+mod walk;
+mod whiteout;
 mod write;
 
 pub use apply::{Applied, ApplyOptions, apply_tar};
@@ -51,8 +68,8 @@ pub use copy::{Copied, CopyRequest, Include, copy};
 pub use error::{Result, SnapshotError};
 pub use ignore::Ignore;
 pub use metadata::{Kind, Metadata, Ownership};
-pub use mode::SnapshotMode;
+pub use mode::{SnapshotMode, UnknownMode};
 pub use mode_change::{ModeChange, ModeChangeError};
 pub use rootfs::{Located, RootFs};
 pub use snapshotter::Snapshotter;
-pub use write::{WriteOptions, Written, write_tar};
+pub use write::{Parents, WriteOptions, Written, write_tar};

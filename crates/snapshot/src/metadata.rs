@@ -127,7 +127,8 @@ impl Stat {
 
 impl From<&Statx> for Stat {
     fn from(statx: &Statx) -> Self {
-        let nanoseconds = |time: &rustix::fs::StatxTimestamp| i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec);
+        let nanoseconds =
+            |time: &rustix::fs::StatxTimestamp| i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec);
         Self {
             dev: u64::from(statx.stx_dev_major) << 32 | u64::from(statx.stx_dev_minor),
             ino: statx.stx_ino,

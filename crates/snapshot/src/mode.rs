@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::Snapshotter;
+use crate::indexed::Indexed;
 
 /// How changes are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,7 +26,7 @@ pub struct UnknownMode(String);
 impl SnapshotMode {
     /// A snapshotter of this mode that knows of no file yet.
     pub fn snapshotter(self) -> Box<dyn Snapshotter> {
-        todo!()
+        Box::new(Indexed::new(self))
     }
 }
 

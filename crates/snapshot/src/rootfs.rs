@@ -1,38 +1,230 @@
-//! A folder that is one day an image's `/`.
+//! A folder that is one day an image's `/`: looking into it by image paths, and making folders in it.
+
 use std::ffi::OsString;
 use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use crate::{Ignore, Kind, Metadata, Ownership, Result};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+
+use crate::beneath::{Beneath, open_folder, open_listing, stat_of};
+use crate::error::During as _;
+use crate::{Ignore, Kind, Metadata, Ownership, Result, SnapshotError, place};
 
 /// A folder that is one day an image's `/`; it may be `/` itself.
+///
+/// All paths given to its methods are image paths: absolute (a relative one is taken from the image's `/`), with links
+/// and `..` resolved inside the root, never above it.
 #[derive(Debug)]
 pub struct RootFs {
+    beneath: Beneath,
     ignore: Ignore,
 }
 
 /// Where an image path leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located {
-    /// The image path without links.
+    /// The image path without links. Where a component is missing, it and what follows are as they were written.
     pub real: PathBuf,
-    /// What is there; `None` where the last component is missing.
+    /// What is there; `None` where nothing is.
     pub kind: Option<Kind>,
 }
 
-#[allow(missing_docs, unused_variables, clippy::todo)]
 impl RootFs {
-    pub fn open(path: &Path, ignore: Ignore) -> Result<Self> { todo!() }
-    pub fn path(&self) -> &Path { todo!() }
-    pub fn ignore(&self) -> &Ignore { &self.ignore }
-    pub fn resolve(&self, path: &Path) -> Result<Located> { todo!() }
-    pub fn metadata(&self, path: &Path) -> Result<Option<Metadata>> { todo!() }
-    pub fn read_file(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>> { todo!() }
-    pub fn read_link(&self, path: &Path) -> Result<PathBuf> { todo!() }
-    pub fn read_dir(&self, path: &Path) -> Result<Vec<OsString>> { todo!() }
-    pub fn open_file(&self, path: &Path) -> Result<File> { todo!() }
-    pub fn make_dirs(&self, path: &Path, ownership: &Ownership) -> Result<Vec<PathBuf>> { todo!() }
-    pub fn park(&self, into: &Path) -> Result<()> { todo!() }
-    pub fn restore(&self, from: &Path) -> Result<()> { todo!() }
-    pub fn clear(&self) -> Result<()> { todo!() }
+    /// Opens a folder of the machine as a root filesystem. What `ignore` names (image paths) is never part of it.
+    pub fn open(path: &Path, ignore: Ignore) -> Result<Self> {
+        let beneath = Beneath::open(path).during("open the root filesystem", path)?;
+        Ok(Self { beneath, ignore })
+    }
+
+    /// The folder's path on the machine, without links.
+    pub fn path(&self) -> &Path {
+        self.beneath.path()
+    }
+
+    /// What is never part of the image.
+    pub fn ignore(&self) -> &Ignore {
+        &self.ignore
+    }
+
+    pub(crate) fn beneath(&self) -> &Beneath {
+        &self.beneath
+    }
+
+    /// Where a path leads, links followed, the last one included; a dangling link leads to its missing target.
+    ///
+    /// # Errors
+    /// More than forty links, or a component that is no folder.
+    pub fn resolve(&self, path: &Path) -> Result<Located> {
+        let end = self.beneath.walk(path, true).during("resolve", path)?;
+        let kind = if end.rest.is_empty() { end.stat.map(|stat| stat.kind()) } else { None };
+        Ok(Located { real: end.real(), kind })
+    }
+
+    /// What is at a path, the link itself if it is one; `None` where nothing is.
+    pub fn metadata(&self, path: &Path) -> Result<Option<Metadata>> {
+        match self.beneath.open_at(path, OFlags::PATH | OFlags::NOFOLLOW) {
+            Ok(fd) => Ok(Some(stat_of(fd.as_fd()).during("look at", path)?.metadata())),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(SnapshotError::path("look at", path, error)),
+        }
+    }
+
+    /// Opens a regular file for reading, links followed.
+    ///
+    /// # Errors
+    /// Nothing is there, or something else than a regular file.
+    pub fn open_file(&self, path: &Path) -> Result<File> {
+        // NONBLOCK: a pipe must not make anybody wait for its other end.
+        let fd = self.beneath.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK).during("open", path)?;
+        match stat_of(fd.as_fd()).during("look at", path)?.kind() {
+            Kind::File => Ok(File::from(fd)),
+            Kind::Dir => Err(SnapshotError::path("read", path, Errno::ISDIR)),
+            _ => Err(SnapshotError::InTheWay { path: path.into(), reason: "it is not a regular file" }),
+        }
+    }
+
+    /// The content of a regular file, links followed; `None` where nothing is.
+    ///
+    /// # Errors
+    /// It holds more than `limit` bytes, or is no regular file.
+    pub fn read_file(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+        let file = match self.open_file(path) {
+            Err(SnapshotError::Path { source, .. })
+                if matches!(Errno::from_io_error(&source), Some(Errno::NOENT | Errno::NOTDIR)) =>
+            {
+                return Ok(None);
+            }
+            file => file?,
+        };
+        let mut content = Vec::new();
+        file.take(limit.saturating_add(1)).read_to_end(&mut content).during("read", path)?;
+        if content.len() as u64 > limit {
+            return Err(SnapshotError::TooLarge { path: path.into(), limit });
+        }
+        Ok(Some(content))
+    }
+
+    /// The target of a link, as it is written.
+    pub fn read_link(&self, path: &Path) -> Result<PathBuf> {
+        let fd = self.beneath.open_at(path, OFlags::PATH | OFlags::NOFOLLOW).during("open", path)?;
+        let target = rustix::fs::readlinkat(&fd, c"", Vec::new()).during("read the link", path)?;
+        Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
+    }
+
+    /// The names in a folder, links followed, in order; those that are ignored left out.
+    pub fn read_dir(&self, path: &Path) -> Result<Vec<OsString>> {
+        let folder = self.beneath.folder(path).during("list", path)?;
+        let fd = open_listing(folder.fd.as_fd(), b".").during("list", path)?;
+        let names = place::list(fd.as_fd()).during("list", path)?.into_iter().map(OsString::from_vec);
+        Ok(names.filter(|name| !self.ignore.covers(&folder.real.join(name))).collect())
+    }
+
+    /// Makes the folder and those above it that are missing, all with the same ownership; folders that are there keep
+    /// theirs. Links are followed, and the target of a dangling one is made. Returns what was made, without links, from
+    /// the top.
+    ///
+    /// # Errors
+    /// Something that is no folder is in the way, or the place is not part of the image.
+    pub fn make_dirs(&self, path: &Path, ownership: &Ownership) -> Result<Vec<PathBuf>> {
+        let end = match self.beneath.walk(path, true) {
+            Err(Errno::NOTDIR) => return Err(in_the_way(path)),
+            end => end.during("make the folder", path)?,
+        };
+        match end.stat {
+            Some(stat) if stat.is_dir() => return Ok(Vec::new()),
+            Some(_) => return Err(in_the_way(&end.real())),
+            None => {}
+        }
+        let mut made = Vec::new();
+        let (mut fd, mut real) = (end.folder.fd, end.folder.real);
+        for name in end.name.into_iter().chain(end.rest) {
+            real.push(&name);
+            if self.ignore.covers(&real) {
+                return Err(SnapshotError::Ignored { path: real });
+            }
+            fd = make_dir(fd, name.as_bytes(), ownership).during("make the folder", &real)?;
+            made.push(real.clone());
+        }
+        Ok(made)
+    }
+}
+
+fn make_dir(at: OwnedFd, name: &[u8], ownership: &Ownership) -> rustix::io::Result<OwnedFd> {
+    let mode = Mode::from(ownership.mode & 0o7777);
+    rustix::fs::mkdirat(&at, name, mode)?;
+    let (uid, gid) = (Uid::from_raw(ownership.uid), Gid::from_raw(ownership.gid));
+    rustix::fs::chownat(&at, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    // Once more, since the umask had its say, and after the owner, who takes setuid away.
+    rustix::fs::chmodat(&at, name, mode, AtFlags::empty())?;
+    open_folder(at.as_fd(), std::ffi::OsStr::from_bytes(name))
+}
+
+fn in_the_way(path: &Path) -> SnapshotError {
+    SnapshotError::InTheWay { path: path.into(), reason: "something that is not a folder is in the way of a folder" }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    use super::*;
+
+    fn root() -> (tempfile::TempDir, RootFs) {
+        let tmp = tempfile::tempdir().unwrap();
+        let root = RootFs::open(tmp.path(), Ignore::new(["/proc".into(), "/work/mount".into()])).unwrap();
+        (tmp, root)
+    }
+
+    #[test]
+    fn folders_are_made_through_links_and_only_where_they_are_missing() {
+        let (tmp, root) = root();
+        fs::create_dir(tmp.path().join("real")).unwrap();
+        symlink("/real", tmp.path().join("link")).unwrap();
+        symlink("/real/later", tmp.path().join("dangling")).unwrap();
+        let ownership = Ownership { uid: 12, gid: 34, mode: 0o2711 };
+        let made = root.make_dirs(Path::new("/link/a/b"), &ownership).unwrap();
+        assert_eq!(made, [Path::new("/real/a"), Path::new("/real/a/b")]);
+        let facts = fs::metadata(tmp.path().join("real/a/b")).unwrap();
+        assert_eq!((facts.uid(), facts.gid(), facts.mode() & 0o7777), (12, 34, 0o2711));
+        assert!(root.make_dirs(Path::new("/link/a"), &ownership).unwrap().is_empty());
+        assert_eq!(root.make_dirs(Path::new("dangling/x"), &ownership).unwrap().len(), 2);
+        assert!(tmp.path().join("real/later/x").is_dir());
+    }
+
+    #[test]
+    fn a_file_in_the_way_and_an_ignored_place_are_errors_that_name_them() {
+        let (tmp, root) = root();
+        fs::write(tmp.path().join("file"), "").unwrap();
+        let ownership = Ownership::default();
+        let error = root.make_dirs(Path::new("/file"), &ownership).unwrap_err();
+        assert_eq!(error.to_string(), "/file: something that is not a folder is in the way of a folder");
+        assert!(matches!(root.make_dirs(Path::new("/file/x"), &ownership), Err(SnapshotError::InTheWay { .. })));
+        let error = root.make_dirs(Path::new("/proc/x"), &ownership).unwrap_err();
+        assert!(matches!(error, SnapshotError::Ignored { path } if path == Path::new("/proc")));
+    }
+
+    #[test]
+    fn files_are_read_up_to_a_limit_and_pipes_not_at_all() {
+        let (tmp, root) = root();
+        fs::write(tmp.path().join("file"), "12345").unwrap();
+        symlink("file", tmp.path().join("link")).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, tmp.path().join("pipe"), rustix::fs::FileType::Fifo, Mode::from(0o600), 0)
+            .unwrap();
+        assert_eq!(root.read_file(Path::new("/link"), 5).unwrap().unwrap(), b"12345");
+        assert!(matches!(root.read_file(Path::new("/link"), 4), Err(SnapshotError::TooLarge { .. })));
+        assert!(root.read_file(Path::new("/none"), 4).unwrap().is_none());
+        assert!(root.read_file(Path::new("/pipe"), 4).is_err());
+        assert!(root.read_file(Path::new("/"), 4).is_err());
+        assert_eq!(root.read_link(Path::new("/link")).unwrap(), Path::new("file"));
+        assert_eq!(root.metadata(Path::new("/link")).unwrap().unwrap().kind, Kind::Symlink);
+        assert!(root.metadata(Path::new("/file/x")).unwrap().is_none());
+        assert_eq!(root.read_dir(Path::new("/")).unwrap(), ["file", "link", "pipe"]);
+        assert_eq!(root.resolve(Path::new("/link")).unwrap(), Located { real: "/file".into(), kind: Some(Kind::File) });
+        assert_eq!(root.resolve(Path::new("/a/b")).unwrap(), Located { real: "/a/b".into(), kind: None });
+    }
 }

@@ -1,0 +1,178 @@
+//! The snapshotter: an index of the tree, compared with the tree by the rule of its mode.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use crate::index::{Id, Index, NO_HASH, Node, ROOT, Shape, UNKNOWN, low};
+use crate::journal::{Card, What};
+use crate::look::{self, Rules, Seen};
+use crate::metadata::Stat;
+use crate::{Applied, Change, Result, RootFs, Scope, SnapshotMode, Snapshotter, Written, clock};
+
+/// The snapshotter behind every [`SnapshotMode`].
+pub(crate) struct Indexed {
+    mode: SnapshotMode,
+    index: Index,
+    /// Whether an unmoved ctime proves anything on the root's filesystem; found out once.
+    trusted: OnceLock<bool>,
+    /// An entry with a ctime before this was looked at after that tick had passed.
+    safe_before: AtomicI64,
+    /// The latest ctime that was seen.
+    newest: i128,
+}
+
+impl Indexed {
+    pub(crate) fn new(mode: SnapshotMode) -> Self {
+        Self {
+            mode,
+            index: Index::new(),
+            trusted: OnceLock::new(),
+            safe_before: AtomicI64::new(i64::MIN),
+            newest: i128::MIN,
+        }
+    }
+
+    /// A snapshotter that believes no ctime, as on a filesystem that does not move it.
+    #[cfg(test)]
+    pub(crate) fn distrustful(mode: SnapshotMode) -> Self {
+        let distrustful = Self::new(mode);
+        distrustful.trusted.set(false).expect("nobody has set it before");
+        distrustful
+    }
+
+    fn rules(&self, root: &RootFs, hash_new: bool) -> Rules {
+        Rules {
+            mode: self.mode,
+            trusted: self.mode != SnapshotMode::Full
+                || *self.trusted.get_or_init(|| clock::ctime_is_trusted(root.beneath().root())),
+            safe_before: self.safe_before.load(Ordering::Relaxed),
+            hash_new,
+        }
+    }
+
+    /// The number of a folder, taken up as unknown with the folders above it where it is not known.
+    fn folder(&mut self, path: &Path) -> Id {
+        let mut id = ROOT;
+        for component in path.components() {
+            if let Component::Normal(name) = component {
+                id = match self.index.find(id, name.as_bytes()) {
+                    Some(found) => found,
+                    None => self.index.add(name.as_bytes(), Node::unknown(id)),
+                };
+            }
+        }
+        id
+    }
+
+    /// Gives an entry a new card; its content and attributes are as they were, or as another entry's.
+    fn touch(&mut self, folder: Id, name: &[u8], stat: &Stat, like: Option<Id>) {
+        let like = like.or_else(|| self.index.find(folder, name)).map(|id| *self.index.node(id));
+        let card = Card { stat: *stat, hash: like.map_or(NO_HASH, |node| node.hash), attributes: None };
+        self.put(folder, name, &card);
+        if let (Some(like), Some(id)) = (like, self.index.find(folder, name)) {
+            self.index.node_mut(id).attributes = like.attributes;
+        }
+    }
+
+    fn put(&mut self, folder: Id, name: &[u8], card: &Card) {
+        self.newest = self.newest.max(card.stat.ctime);
+        let shape = self.index.shapes.number(Shape::of(&card.stat));
+        let attributes = card.attributes.map_or(UNKNOWN, |digest| self.index.attributes.number(digest));
+        let id = match self.index.find(folder, name) {
+            Some(id) => id,
+            None => self.index.add(name, Node::unknown(folder)),
+        };
+        let node = self.index.node_mut(id);
+        node.set(&card.stat, shape);
+        node.hash = card.hash;
+        node.attributes = attributes;
+    }
+}
+
+impl Snapshotter for Indexed {
+    fn reset(&mut self, root: &RootFs) -> Result<()> {
+        let now = clock::now(root.beneath().root());
+        let rules = self.rules(root, true);
+        self.index = Index::new();
+        let Seen { newest, .. } = look::everywhere(&mut self.index, root.beneath(), root.ignore(), rules)?;
+        self.newest = newest;
+        self.safe_before.store(low(now), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn adopt(&mut self, applied: &Applied) {
+        let mut last: Option<(&Path, Id)> = None;
+        let mut removed = false;
+        for (path, name, what) in applied.journal().lines() {
+            let folder = match last {
+                Some((known, id)) if known == path => id,
+                _ => self.folder(path),
+            };
+            last = Some((path, folder));
+            match what {
+                What::Put(card) => self.put(folder, name, card),
+                What::Touched(stat) => self.touch(folder, name, stat, None),
+                What::Linked(first, stat) => {
+                    let first = self.index.at(first);
+                    self.touch(folder, name, stat, first);
+                }
+                What::Removed => {
+                    if let Some(id) = self.index.find(folder, name) {
+                        self.index.forget(id);
+                        removed = true;
+                        // The folder that the next line names may have been the one that went away.
+                        last = None;
+                    }
+                }
+            }
+        }
+        if removed {
+            self.index.sweep();
+        }
+    }
+
+    fn changes(&mut self, root: &RootFs, scope: &Scope) -> Result<Vec<Change>> {
+        let now = clock::now(root.beneath().root());
+        let rules = self.rules(root, false);
+        let (index, beneath, ignore) = (&mut self.index, root.beneath(), root.ignore());
+        match scope {
+            Scope::Everywhere => {
+                let seen = look::everywhere(index, beneath, ignore, rules)?;
+                self.newest = seen.newest;
+                self.safe_before.store(low(now), Ordering::Relaxed);
+                Ok(seen.changes)
+            }
+            Scope::Paths(paths) => {
+                // Entries that this look leaves out are no safer than before, so the tick does not move.
+                let seen = look::at_paths(index, beneath, ignore, rules, paths)?;
+                self.newest = self.newest.max(seen.newest);
+                Ok(seen.changes)
+            }
+        }
+    }
+
+    fn learn(&mut self, changes: &[Change], written: &Written) {
+        for learned in written.learned() {
+            let Some(id) = changes.get(learned.change as usize).and_then(|change| self.index.at(&change.path)) else {
+                continue;
+            };
+            let attributes = self.index.attributes.number(learned.attributes);
+            let node = self.index.node_mut(id);
+            // What was packed is what the look saw, or it is not learned.
+            if node.ino == learned.ino && node.ctime == learned.ctime {
+                node.attributes = attributes;
+                if learned.hash != NO_HASH {
+                    node.hash = learned.hash;
+                }
+            }
+        }
+    }
+
+    fn settle(&self, root: &RootFs) -> Result<()> {
+        let now = clock::wait_past(root.beneath().root(), self.newest);
+        self.safe_before.store(low(now), Ordering::Relaxed);
+        Ok(())
+    }
+}

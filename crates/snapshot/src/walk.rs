@@ -1,0 +1,164 @@
+//! Work that makes more work, done by as many threads as there are cores: a walk over folders. Each thread keeps what it
+//! finds to itself (depth first, so that few folders are open at once) and gives the older half away when another is idle.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use crate::Result;
+
+/// Does a task; pushes the tasks that come of it.
+pub(crate) trait Worker: Send {
+    /// What is to be done.
+    type Task: Send;
+
+    /// Does one task and pushes those that it leads to.
+    fn work(&mut self, task: Self::Task, more: &mut Vec<Self::Task>) -> Result<()>;
+}
+
+/// How many threads a walk has.
+pub(crate) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(16)
+}
+
+/// Does the first task and everything that comes of it, with one thread for each worker. The first error ends the walk.
+pub(crate) fn walk<W: Worker>(first: W::Task, workers: &mut [W]) -> Result<()> {
+    let pool = Pool {
+        queue: Mutex::new(Queue { tasks: vec![first], waiting: 0 }),
+        ready: Condvar::new(),
+        hungry: AtomicUsize::new(0),
+        stop: AtomicBool::new(false),
+        threads: workers.len(),
+    };
+    let results: Vec<Result<()>> = std::thread::scope(|scope| {
+        let (mine, others) = workers.split_first_mut().expect("a walk has at least one worker");
+        let others: Vec<_> = others.iter_mut().map(|worker| scope.spawn(|| pool.run(worker))).collect();
+        let mine = pool.run(mine);
+        let others = others.into_iter().map(|thread| match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        std::iter::once(mine).chain(others).collect()
+    });
+    results.into_iter().collect()
+}
+
+struct Pool<T> {
+    queue: Mutex<Queue<T>>,
+    ready: Condvar,
+    /// How many threads wait for a task that is not there yet.
+    hungry: AtomicUsize,
+    stop: AtomicBool,
+    threads: usize,
+}
+
+struct Queue<T> {
+    tasks: Vec<T>,
+    waiting: usize,
+}
+
+impl<T: Send> Pool<T> {
+    fn run<W: Worker<Task = T>>(&self, worker: &mut W) -> Result<()> {
+        // A thread that panics must not leave the others waiting.
+        let end = EndOnPanic(self);
+        let mut own = Vec::new();
+        let result = loop {
+            if self.stop.load(Ordering::Relaxed) {
+                break Ok(());
+            }
+            let Some(task) = own.pop().or_else(|| self.next()) else { break Ok(()) };
+            if let Err(error) = worker.work(task, &mut own) {
+                self.end();
+                break Err(error);
+            }
+            if own.len() > 1 && self.hungry.load(Ordering::Relaxed) > 0 {
+                self.give(&mut own);
+            }
+        };
+        std::mem::forget(end);
+        result
+    }
+
+    /// The next task, once there is one; `None` when all threads wait and so none will come.
+    fn next(&self) -> Option<T> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return None;
+            }
+            if let Some(task) = queue.tasks.pop() {
+                return Some(task);
+            }
+            queue.waiting += 1;
+            if queue.waiting == self.threads {
+                drop(queue);
+                self.end();
+                return None;
+            }
+            self.hungry.fetch_add(1, Ordering::Relaxed);
+            queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            self.hungry.fetch_sub(1, Ordering::Relaxed);
+            queue.waiting -= 1;
+        }
+    }
+
+    fn give(&self, own: &mut Vec<T>) {
+        let half = own.len() / 2;
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.tasks.extend(own.drain(..half));
+        drop(queue);
+        self.ready.notify_all();
+    }
+
+    fn end(&self) {
+        // Under the lock, so that no thread is between looking at the flag and waiting.
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        self.stop.store(true, Ordering::Relaxed);
+        drop(queue);
+        self.ready.notify_all();
+    }
+}
+
+struct EndOnPanic<'a, T: Send>(&'a Pool<T>);
+
+impl<T: Send> Drop for EndOnPanic<'_, T> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Counter(u64);
+
+    impl Worker for Counter {
+        type Task = u32;
+
+        fn work(&mut self, task: u32, more: &mut Vec<u32>) -> Result<()> {
+            self.0 += 1;
+            if task == 77 {
+                return Err(crate::SnapshotError::Ignored { path: "/".into() });
+            }
+            if task < 14 {
+                more.extend([task + 1, task + 1]);
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_task_is_done_once_whatever_the_number_of_threads() {
+        for threads in [1, 2, 3, 8] {
+            let mut workers: Vec<Counter> = (0..threads).map(|_| Counter(0)).collect();
+            walk(0, &mut workers).unwrap();
+            assert_eq!(workers.iter().map(|counter| counter.0).sum::<u64>(), (1 << 15) - 1);
+        }
+    }
+
+    #[test]
+    fn an_error_ends_the_walk() {
+        let mut workers = [Counter(0), Counter(0)];
+        assert!(walk(77, &mut workers).is_err());
+    }
+}
