@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +15,9 @@ use crate::image::Digest;
 pub trait BlobSource: Send + Sync {
     /// A reader from the first byte. May block: a blob that is not here yet is fetched first.
     fn open(&self) -> io::Result<Box<dyn Read + Send>>;
+
+    /// Somebody will open it soon: a blob that is not here yet may be fetched now, in the background. Does not wait.
+    fn prefetch(&self) {}
 }
 
 /// A folder of blobs, each named by its digest (`sha256/<hex>`, as in an OCI layout). A blob under its name is whole and
@@ -83,6 +87,11 @@ impl BlobFile {
         }
         self.file.persist(&path).map_err(|failed| failed.error)?;
         Ok(path)
+    }
+
+    /// Who may read it once it is kept: by itself, only its owner.
+    pub(crate) fn set_mode(&self, mode: u32) -> io::Result<()> {
+        self.file.as_file().set_permissions(fs::Permissions::from_mode(mode))
     }
 
     /// Forgets what was written.

@@ -1,9 +1,10 @@
 //! What can go wrong between here and a registry, and what to do about it.
 
 use std::error::Error;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::KeychainError;
@@ -20,6 +21,8 @@ pub enum RegistryError {
         server: String,
         /// The innermost cause in words.
         reason: String,
+        /// Whether it may well work in a moment: a name that does not exist still will not.
+        passing: bool,
         /// The whole chain.
         #[source]
         source: Box<dyn Error + Send + Sync>,
@@ -47,57 +50,30 @@ pub enum RegistryError {
     },
     /// The registry did not take the credential, or wants one.
     #[error(
-        "{attempted}: unexpected status code 401 Unauthorized: authentication required by {registry}{} ({})",
-        said(.message), shown(.credential, .tried)
+        "{}: unexpected status code 401 Unauthorized: authentication required by {}{} ({})",
+        .0.attempted, .0.registry, said(&.0.message), .0.shown()
     )]
-    Unauthorized {
-        /// What was being done, with its reference.
-        attempted: String,
-        /// The registry.
-        registry: String,
-        /// What the registry said.
-        message: String,
-        /// What was shown to it: kind and source, never the value.
-        credential: String,
-        /// Every source of credentials that was looked at, and what it held.
-        tried: Vec<String>,
-    },
+    Unauthorized(Box<Refusal>),
     /// The registry's token service did not hand out a token.
     #[error(
-        "{attempted}: authentication required by {registry}, and its token service {service} refused: \
-         unexpected status code {status}{} ({})",
-        said(.message), shown(.credential, .tried)
+        "{}: authentication required by {}, and its token service {service} refused: unexpected status code {status}{} \
+         ({})",
+        .refusal.attempted, .refusal.registry, said(&.refusal.message), .refusal.shown()
     )]
     TokenRefused {
-        /// What was being done, with its reference.
-        attempted: String,
-        /// The registry.
-        registry: String,
         /// The token service.
         service: String,
         /// Number and words.
         status: String,
-        /// What the service said.
-        message: String,
-        /// What was shown to it.
-        credential: String,
-        /// Every source of credentials that was looked at, and what it held.
-        tried: Vec<String>,
+        /// Who refused what.
+        refusal: Box<Refusal>,
     },
     /// The registry knows who asks, and does not allow it.
-    #[error("{attempted}: unexpected status code 403 Forbidden: access denied by {registry}{} ({})", said(.message), shown(.credential, .tried))]
-    Denied {
-        /// What was being done, with its reference.
-        attempted: String,
-        /// The registry.
-        registry: String,
-        /// What the registry said.
-        message: String,
-        /// What was shown to it.
-        credential: String,
-        /// Every source of credentials that was looked at, and what it held.
-        tried: Vec<String>,
-    },
+    #[error(
+        "{}: unexpected status code 403 Forbidden: access denied by {}{} ({})",
+        .0.attempted, .0.registry, said(&.0.message), .0.shown()
+    )]
+    Denied(Box<Refusal>),
     /// The registry has no such image.
     #[error("manifest unknown: {reference}{}", said(.message))]
     ManifestUnknown {
@@ -129,7 +105,7 @@ pub enum RegistryError {
         got: Digest,
     },
     /// More or fewer bytes than the descriptor says.
-    #[error("blob {digest} from {origin} should have {expected} bytes but has {got}")]
+    #[error("blob {digest} from {origin} should have {expected} bytes but has {}", or_more(*.got))]
     SizeMismatch {
         /// The blob.
         digest: Digest,
@@ -137,8 +113,8 @@ pub enum RegistryError {
         origin: String,
         /// What the descriptor says.
         expected: u64,
-        /// `more`, or a number.
-        got: String,
+        /// How many came; `None` when there were more.
+        got: Option<u64>,
     },
     /// The registry stored something else than was sent.
     #[error("{registry} stored the {what} {sent} under another digest: {stored}")]
@@ -275,16 +251,40 @@ pub enum RegistryError {
     },
 }
 
-fn said(message: &str) -> String {
-    if message.is_empty() { String::new() } else { format!(": {message}") }
+/// Who refused what, and what was shown.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What was being done, with its reference.
+    pub attempted: String,
+    /// The registry.
+    pub registry: String,
+    /// What it, or its token service, said.
+    pub message: String,
+    /// What was shown: kind and source, never the value; `None` for nothing.
+    pub credential: Option<String>,
+    /// Every source of credentials that was looked at, and what it held.
+    pub tried: Vec<String>,
 }
 
-fn shown(credential: &str, tried: &[String]) -> String {
-    let mut text = credential.to_owned();
-    if !tried.is_empty() {
-        let _ = write!(text, "; credentials were looked for in: {}", tried.join("; "));
+impl Refusal {
+    fn shown(&self) -> String {
+        let mut text = match &self.credential {
+            Some(credential) => format!("shown was {credential}"),
+            None => "no credential was found to show".to_owned(),
+        };
+        if !self.tried.is_empty() {
+            let _ = write!(text, "; credentials were looked for in: {}", self.tried.join("; "));
+        }
+        text
     }
-    text
+}
+
+fn or_more(got: Option<u64>) -> String {
+    got.map_or_else(|| "more".to_owned(), |got| got.to_string())
+}
+
+fn said(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(": {message}") }
 }
 
 fn places(failed: &[String]) -> String {
@@ -308,21 +308,22 @@ impl RegistryError {
                  certificate of this registry with --skip-tls-verify-registry={0}",
                 host(server)
             ),
-            RegistryError::Unauthorized { registry, credential, .. }
-            | RegistryError::TokenRefused { registry, credential, .. } => {
-                if credential.starts_with("no credential") {
-                    format!(
-                        "give a user and password for {registry} in config.json: mount it at /kaniko/.docker/config.json"
-                    )
-                } else {
-                    format!(
-                        "the registry did not accept {credential}: check user, password and whether the token has expired"
-                    )
+            RegistryError::Unauthorized(refusal) | RegistryError::TokenRefused { refusal, .. } => {
+                let registry = &refusal.registry;
+                match &refusal.credential {
+                    None => format!(
+                        "give a user and a password for {registry} in a config.json, such as \
+                         /kaniko/.docker/config.json"
+                    ),
+                    Some(credential) => format!(
+                        "{registry} did not accept {credential}: check the name, the password, and whether it expired"
+                    ),
                 }
             }
-            RegistryError::Denied { registry, .. } => {
-                format!("the account may not do this at {registry}: check its rights, and that the repository exists")
-            }
+            RegistryError::Denied(refusal) => format!(
+                "the account may not do this at {}: check its rights, and that the repository exists",
+                refusal.registry
+            ),
             RegistryError::ManifestUnknown { .. } => "check the spelling of the image's name and tag".to_owned(),
             RegistryError::DigestMismatch { .. } | RegistryError::SizeMismatch { .. } => {
                 "the registry, or a proxy on the way to it, serves damaged data: nothing of it was used".to_owned()
@@ -345,14 +346,22 @@ impl RegistryError {
                 "without --skip-default-registry-fallback the original registry is asked as well".to_owned()
             }
             RegistryError::AfterMirrors { last, .. } => return last.hint(),
+            RegistryError::Io { source, .. } => return RegistryError::behind(source).and_then(RegistryError::hint),
             _ => return None,
         })
+    }
+
+    /// The registry's error behind an error of reading a layer: blobs that are fetched when they are opened report it so.
+    pub fn behind(error: &io::Error) -> Option<&RegistryError> {
+        error.get_ref()?.downcast_ref::<FetchError>().map(|shared| &*shared.0)
     }
 
     /// Whether the same request may well succeed in a moment.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            RegistryError::Unreachable { .. } | RegistryError::Stalled { .. } => true,
+            RegistryError::Unreachable { passing, .. } => *passing,
+            RegistryError::SizeMismatch { got, .. } => got.is_some(),
+            RegistryError::Stalled { .. } => true,
             RegistryError::Status { code, .. } => matches!(code, 408 | 425 | 429 | 500 | 502 | 503 | 504),
             _ => false,
         }
@@ -364,6 +373,22 @@ impl RegistryError {
             RegistryError::Status { retry_after, .. } => *retry_after,
             _ => None,
         }
+    }
+}
+
+/// An error that several readers of one blob get.
+#[derive(Debug, Clone)]
+pub(crate) struct FetchError(pub(crate) Arc<RegistryError>);
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl Error for FetchError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
     }
 }
 

@@ -1,106 +1,138 @@
-//! The distribution protocol, version 2: pull and push.
-mod error;
-pub mod transport;
+//! The distribution protocol, version 2 (OCI distribution spec): pull and push.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `options` | what the caller wants |
+//! | `transport/` | names, proxies and certificates |
+//! | `http` | one exchange: redirects, limits on progress, errors that name the server |
+//! | `endpoint` | where a repository is, mirrors included |
+//! | `challenge`, `token` | how a registry asks for a credential, and how one is shown |
+//! | `session` | a request with all that belongs to it; what all pulls and pushes share |
+//! | `retry` | trying again |
+//! | `pull`, `download` | from a name to an image; blobs into files |
+//! | `push`, `upload` | an image to registries; blobs to a registry |
+//! | `engine` | the runtime behind the blocking calls |
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::Arc;
+mod challenge;
+mod download;
+mod endpoint;
+mod engine;
+mod error;
+mod http;
+mod options;
+mod pull;
+mod push;
+mod retry;
+mod session;
+mod token;
+pub mod transport;
+mod upload;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::auth::Keychain;
 use crate::blob::BlobDir;
 use crate::image::{Digest, Image, Layer, Platform, Reference};
+use engine::Engine;
+use session::Session;
 
-pub use error::RegistryError;
+pub use error::{Refusal, RegistryError};
+pub use options::{ClientOptions, RetryPolicy};
 
-/// How registries are spoken to.
-#[derive(Debug, Clone, Default)]
-pub struct ClientOptions {
-    /// Names, proxies, certificates and limits of the machine.
-    pub transport: transport::TransportOptions,
-    /// Push over plain HTTP, to every registry.
-    pub insecure: bool,
-    /// Pull over plain HTTP, from every registry.
-    pub insecure_pull: bool,
-    /// Accept any certificate of any registry.
-    pub skip_tls_verify: bool,
-    /// Registries that are spoken to over plain HTTP.
-    pub insecure_registries: Vec<String>,
-    /// Registries whose certificate is not looked at.
-    pub skip_tls_verify_registries: Vec<String>,
-    /// Registry → PEM file of authorities trusted for it.
-    pub registry_certificates: BTreeMap<String, PathBuf>,
-    /// Registry → PEM files of certificate and key shown to it.
-    pub client_certificates: BTreeMap<String, (PathBuf, PathBuf)>,
-    /// Mirrors of Docker Hub: `host[:port][/path]`, tried in order.
-    pub mirrors: Vec<String>,
-    /// Registry → its mirrors, `host[:port][/path]`, tried in order.
-    pub registry_maps: BTreeMap<String, Vec<String>>,
-    /// Do not ask the registry itself when its mirrors fail.
-    pub skip_default_fallback: bool,
-    /// More tries of a whole push.
-    pub push_retry: u32,
-    /// More tries of a whole pull.
-    pub image_download_retry: u32,
-    /// A push that is refused because the tag may not be changed counts as done.
-    pub ignore_immutable_tag_errors: bool,
-    /// How single requests are repeated.
-    pub retry: RetryPolicy,
+/// Speaks to registries. One for the whole build: it keeps connections, tokens, and what it knows to be there. Its methods
+/// block, and must not be called from inside an asynchronous runtime; they may be called from several threads at once.
+pub struct Client {
+    engine: Arc<Engine>,
 }
 
-/// How requests that failed in passing are repeated.
-#[derive(Debug, Clone)]
-pub struct RetryPolicy {
-    /// How often a request is made at most.
-    pub tries: u32,
-    /// The pause before the second try; it doubles from then on.
-    pub first_pause: Duration,
-    /// The longest pause, unless the registry asks for a longer one.
-    pub longest_pause: Duration,
-}
-
-impl Default for RetryPolicy {
-    fn default() -> Self {
-        RetryPolicy { tries: 6, first_pause: Duration::from_millis(300), longest_pause: Duration::from_secs(10) }
-    }
-}
-
-/// An image that was pulled.
+/// An image that was found at a registry.
 #[derive(Debug, Clone)]
 pub struct Pulled {
-    /// The image.
+    /// The image. The bytes of its layers are fetched when they are opened.
     pub image: Image,
-    /// The digest of the platform's manifest.
+    /// The digest of the platform's manifest, not of an index that lists it.
     pub digest: Digest,
+    /// Where it was found: the name itself, or what a mirror calls it.
+    pub origin: Reference,
 }
 
-/// Speaks to registries.
-pub struct Client {}
-
 impl Client {
-    /// A client.
+    /// Reads the files the options name and starts the threads for transfers. No connection is made.
     pub fn new(options: ClientOptions, keychain: Arc<dyn Keychain>) -> Result<Client, RegistryError> {
-        drop((options, keychain));
-        todo!()
+        let engine = Engine::new(Session::new(options, keychain)?)?;
+        Ok(Client { engine: Arc::new(engine) })
     }
-    /// Pull.
+
+    /// Finds an image for a platform: manifest and config now, each layer's bytes into `blobs` when it is opened or
+    /// prefetched. Mirrors are asked first. The layers keep what they need of this client alive.
     pub fn pull(&self, reference: &Reference, platform: &Platform, blobs: &BlobDir) -> Result<Pulled, RegistryError> {
-        let _ = (reference, platform, blobs);
-        todo!()
+        let session = &self.engine.session;
+        let found = self.engine.block_on(async {
+            let mut tries = 0;
+            loop {
+                match session.pull(reference, platform).await {
+                    Err(_) if tries < session.options.image_download_retry => {
+                        tokio::time::sleep(Duration::from_secs(1 << tries.min(6))).await;
+                        tries += 1;
+                    }
+                    other => return other,
+                }
+            }
+        })?;
+        Ok(found.into_pulled(&self.engine, blobs))
     }
-    /// Fetch in the background.
+
+    /// Starts to fetch these layers in the background, a few at a time, in this order. Opening one waits for it; what went
+    /// wrong is told then.
     pub fn prefetch(&self, layers: &[Layer]) {
-        let _ = layers;
-        todo!()
+        for layer in layers {
+            layer.blob.prefetch();
+        }
     }
-    /// Check.
+
+    /// Asks whether the image may be pushed there, before it is built.
     pub fn check_push(&self, reference: &Reference) -> Result<(), RegistryError> {
-        let _ = reference;
-        todo!()
+        self.engine.block_on(self.engine.session.check_push(reference))
     }
-    /// Push.
+
+    /// Starts to push a finished layer in the background, while its image is still being built. What goes wrong is told by
+    /// [`Client::push`], which tries again.
+    pub fn push_ahead(&self, layer: &Layer, references: &[Reference]) {
+        for reference in references {
+            let (session, layer, reference) = (Arc::clone(&self.engine.session), layer.clone(), reference.clone());
+            self.engine.spawn(async move {
+                let _ = session.push_layer(&layer, &reference).await;
+            });
+        }
+    }
+
+    /// Pushes the image to each destination in turn: what a registry has is not sent again, what another of its
+    /// repositories has is mounted, and each tag is moved last of all. Gives the digest of the manifest, the same for all.
     pub fn push(&self, image: &Image, references: &[Reference]) -> Result<Digest, RegistryError> {
-        let _ = (image, references);
-        todo!()
+        let encoded = image.encode();
+        self.engine.block_on(async {
+            for reference in references {
+                self.engine.session.push(image, &encoded, reference).await?;
+            }
+            Ok(encoded.descriptor.digest.clone())
+        })
     }
+
+    /// The digest a name stands for at its own registry, an index's where it names one; `None` when there is no such image.
+    pub fn digest(&self, reference: &Reference) -> Result<Option<Digest>, RegistryError> {
+        self.engine.block_on(self.engine.session.digest(reference))
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+/// What a panic of another thread left behind is still whole: nothing here is changed in several steps.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

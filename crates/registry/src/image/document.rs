@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use serde::Serialize;
+
 use super::{Descriptor, ImageConfig, Layer, Manifest, MediaType};
 
 /// An image for one platform: documents by value, layers that know where their bytes are.
@@ -46,7 +48,7 @@ impl Image {
     pub fn encode(&self) -> Encoded {
         let mut config = self.config.clone();
         config.rootfs.diff_ids = self.layers.iter().map(|layer| layer.diff_id.clone()).collect();
-        let config = serde_json::to_vec(&config).expect("a config has string keys only");
+        let config = print(&config);
         let config_descriptor = Descriptor::of(MediaType::OCI_CONFIG.in_format(self.format), &config);
 
         let media_type = MediaType::OCI_MANIFEST.in_format(self.format);
@@ -63,11 +65,15 @@ impl Image {
             annotations,
             extra: BTreeMap::new(),
         };
-        let manifest = serde_json::to_vec(&manifest).expect("a manifest has string keys only");
+        let manifest = print(&manifest);
         let mut descriptor = Descriptor::of(media_type, &manifest);
         descriptor.platform = Some(self.config.platform()).filter(|platform| !platform.os.is_empty());
         Encoded { config, config_descriptor, manifest, descriptor }
     }
+}
+
+fn print(document: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(document).expect("our documents have string keys, and memory is written to")
 }
 
 impl FromStr for ImageFormat {

@@ -126,6 +126,7 @@ impl MediaType {
     }
 
     /// The same thing's name in an image of this format; unknown types stay as they are.
+    #[must_use]
     pub fn in_format(&self, format: ImageFormat) -> MediaType {
         if let Some(compression) = self.compression() {
             return MediaType::of_layer(compression, format);

@@ -15,6 +15,7 @@ use std::time::Duration;
 use reqwest::dns::Resolve;
 
 pub use proxy::Proxies;
+pub(super) use resolver::Resolution;
 pub use tls::{CertificateError, ClientCertificate, TlsTrust, certificates_from_pem, tls_config};
 
 /// Facts about this machine and its network, captured at the start.
@@ -46,7 +47,7 @@ impl Default for TransportOptions {
             proxies: Proxies::default(),
             user_agent: concat!("zuwai/", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Duration::from_secs(30),
-            stall_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_mins(1),
         }
     }
 }
@@ -82,7 +83,7 @@ pub(crate) fn client_builder(
         .dns_resolver(resolver(options))
         .user_agent(options.user_agent.clone())
         .connect_timeout(options.connect_timeout)
-        .pool_idle_timeout(Duration::from_secs(60))
+        .pool_idle_timeout(Duration::from_mins(1))
         .tcp_nodelay(true)
         .tcp_keepalive(Duration::from_secs(30))
         .referer(false)

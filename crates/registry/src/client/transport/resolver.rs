@@ -33,9 +33,11 @@ struct Inner {
 /// A name that could not be resolved.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot resolve the name `{name}`: {reason}")]
-struct ResolveError {
+pub(crate) struct Resolution {
     name: String,
     reason: String,
+    /// Whether it may well work in a moment: there is an answer, and it is that the name does not exist, or there is not.
+    pub(crate) passing: bool,
 }
 
 impl Resolver {
@@ -48,25 +50,29 @@ impl Resolver {
         Resolver(Arc::new(inner))
     }
 
-    async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
+    async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, Resolution> {
         if let Ok(address) = name.trim_start_matches('[').trim_end_matches(']').parse() {
             return Ok(vec![address]);
         }
         if let Some(addresses) = self.0.hosts.lookup(name) {
             return Ok(addresses);
         }
-        let error = |reason: String| ResolveError { name: name.to_owned(), reason };
+        let error = |reason: String, passing| Resolution { name: name.to_owned(), reason, passing };
         if self.0.conf.servers.is_empty() {
-            return Err(error("it is not in the hosts file, and resolv.conf names no server to ask".to_owned()));
+            return Err(error("it is not in the hosts file, and resolv.conf names no server to ask".to_owned(), false));
         }
         if let Some(addresses) = self.known(name) {
             return Ok(addresses);
         }
-        let resolver = self.0.conf.to_hickory().map_err(|reason| error(reason.to_string()))?;
-        let answer = resolver.lookup_ip(name).await.map_err(|reason| error(reason.to_string()))?;
+        let resolver = self.0.conf.to_hickory().map_err(|reason| error(reason.to_string(), false))?;
+        let answer = resolver.lookup_ip(name).await.map_err(|reason| {
+            let unknown = reason.is_no_records_found() || reason.is_nx_domain();
+            let words = if unknown { "no such host".to_owned() } else { reason.to_string() };
+            error(words, !unknown)
+        })?;
         let addresses: Vec<IpAddr> = answer.iter().collect();
         if addresses.is_empty() {
-            return Err(error("it has no address".to_owned()));
+            return Err(error("it has no address".to_owned(), false));
         }
         let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(name.to_owned(), (answer.valid_until(), addresses.clone()));
