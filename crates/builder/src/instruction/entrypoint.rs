@@ -74,7 +74,9 @@ mod tests {
     fn the_command_of_the_stage_stays_wherever_it_stands() {
         for lines in [["CMD [\"c\"]", "ENTRYPOINT [\"/e\"]"], ["ENTRYPOINT [\"/e\"]", "CMD [\"c\"]"]] {
             let mut stage = Stage::on_image(&base());
-            lines.into_iter().for_each(|line| drop(stage.run(line)));
+            for line in lines {
+                stage.run(line);
+            }
             assert_eq!(stage.settings.config().config.cmd, Some(vec!["c".to_owned()]), "{lines:?}");
         }
     }

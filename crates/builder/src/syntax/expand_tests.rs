@@ -12,6 +12,15 @@ impl Variables for Table {
     }
 }
 
+/// One value for every name.
+struct One(String);
+
+impl Variables for One {
+    fn get(&self, _: &str) -> Option<&str> {
+        Some(&self.0)
+    }
+}
+
 fn table() -> Table {
     Table(vec![
         ("A", "a"),
@@ -166,12 +175,6 @@ fn nesting_and_growth_end_before_the_stack_and_the_memory_do() {
     let deep = "${N:-".repeat(100_000);
     assert_eq!(expand(&deep), Err(ExpandError::TooDeep));
     let long: String = "x".repeat(LENGTH_LIMIT / 2);
-    struct One(String);
-    impl Variables for One {
-        fn get(&self, _: &str) -> Option<&str> {
-            Some(&self.0)
-        }
-    }
     assert_eq!(Expander::new('\\').word("$A$A$A", &One(long)), Err(ExpandError::TooLong));
 }
 

@@ -13,8 +13,6 @@ pub(crate) struct Heredoc {
     pub(crate) name: String,
     /// `<<-`: blanks of the tab kind before each line, and before the end, do not count.
     pub(crate) chomp: bool,
-    /// Whether variables in it are expanded: no part of the word was quoted.
-    pub(crate) expand: bool,
     /// The lines with their ends, as they stand in the file.
     pub(crate) content: String,
 }
@@ -54,17 +52,9 @@ fn heredoc(word: &str) -> Result<Option<Heredoc>, SyntaxProblem> {
         return Ok(None);
     }
     let plain = Expander { keep_quotes: false, keep_escapes: false, keep_unset: true, escape: '\\' };
-    let quoted = Expander { keep_quotes: true, ..plain };
-    let words = |expander: Expander| {
-        expander
-            .expand(name, &Nothing)
-            .map(|expanded| expanded.words)
-            .map_err(|_| SyntaxProblem::BadHeredoc { word: word.to_owned() })
-    };
-    let (bare, kept) = (words(plain)?, words(quoted)?);
-    let ([bare], [kept]) = (bare.as_slice(), kept.as_slice()) else { return Ok(None) };
-    let quotes = |text: &str| text.matches(['\'', '"']).count();
-    Ok(Some(Heredoc { name: bare.clone(), chomp, expand: quotes(bare) == quotes(kept), content: String::new() }))
+    let words = plain.expand(name, &Nothing).map_err(|_| SyntaxProblem::BadHeredoc { word: word.to_owned() })?.words;
+    let [name] = words.as_slice() else { return Ok(None) };
+    Ok(Some(Heredoc { name: name.clone(), chomp, content: String::new() }))
 }
 
 impl Heredoc {
@@ -87,20 +77,19 @@ impl Variables for Nothing {
 mod tests {
     use super::*;
 
-    fn read(word: &str) -> Option<(String, bool, bool)> {
-        heredoc(word).unwrap().map(|heredoc| (heredoc.name, heredoc.chomp, heredoc.expand))
+    fn read(word: &str) -> Option<(String, bool)> {
+        heredoc(word).unwrap().map(|heredoc| (heredoc.name, heredoc.chomp))
     }
 
     #[test]
     fn a_word_is_a_heredoc_when_it_has_the_form() {
-        let found = |name: &str, chomp, expand| Some((name.to_owned(), chomp, expand));
         for (word, expected) in [
-            ("<<EOF", found("EOF", false, true)),
-            ("<<-EOF", found("EOF", true, true)),
-            ("<<'EOF'", found("EOF", false, false)),
-            ("<<-\"EOF\"", found("EOF", true, false)),
-            ("3<<EOF", found("EOF", false, true)),
-            ("<<E\"O\"F", found("EOF", false, false)),
+            ("<<EOF", Some(false)),
+            ("<<-EOF", Some(true)),
+            ("<<'EOF'", Some(false)),
+            ("<<-\"EOF\"", Some(true)),
+            ("3<<EOF", Some(false)),
+            ("<<E\"O\"F", Some(false)),
             ("<<", None),
             ("<<-", None),
             ("<<<EOF", None),
@@ -108,13 +97,14 @@ mod tests {
             ("1<<2<3", None),
             ("<EOF", None),
         ] {
-            assert_eq!(read(word), expected, "{word}");
+            assert_eq!(read(word), expected.map(|chomp| ("EOF".to_owned(), chomp)), "{word}");
         }
+        assert!(heredoc("<<'EOF").is_err());
     }
 
     #[test]
     fn tabs_before_the_end_count_only_without_the_minus() {
-        let heredoc = |chomp| Heredoc { name: "EOF".into(), chomp, expand: true, content: String::new() };
+        let heredoc = |chomp| Heredoc { name: "EOF".into(), chomp, content: String::new() };
         assert!(heredoc(true).ends_at(b"\t\tEOF"));
         assert!(!heredoc(false).ends_at(b"\tEOF"));
         assert!(heredoc(false).ends_at(b"EOF"));
