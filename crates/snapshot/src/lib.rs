@@ -57,6 +57,7 @@ mod rootfs;
 #[cfg(test)]
 mod scratch;
 mod snapshotter;
+pub mod testsuite;
 pub mod tree;
 mod walk;
 mod whiteout;
