@@ -1,1 +1,207 @@
-//! Placeholder.
+//! From a Dockerfile to an image.
+//!
+//! The road: the text is parsed into instructions, the stages that the target needs are planned, each begins on its base
+//! and carries out its steps, every step that changes files becomes a layer, and the last stage is the image. This crate
+//! is the only one that knows both registries and root filesystems; it reads no environment, home folder or terminal,
+//! changes no directory, installs no signal handler and holds no global: two builds can run in one process.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`request`] | what is wanted | 
+//! | `syntax`, `instruction` | the Dockerfile language, as text and as meaning |
+//! | `plan`, `stage`, `step` | which stages, each of them, and what an instruction does to files |
+//! | [`isolation`] | where a RUN runs |
+//! | [`context`] | where the files of COPY come from |
+//! | `output` | where the image goes besides a registry |
+//! | [`event`] | what a build tells while it goes on |
+
+pub mod context;
+mod dockerfile;
+mod error;
+pub mod event;
+mod instruction;
+pub mod isolation;
+mod output;
+mod passwd;
+mod plan;
+pub mod request;
+mod settings;
+mod stage;
+mod step;
+mod syntax;
+mod work;
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use zuwai_registry::{BlobDir, Client, Digest, Image};
+use zuwai_snapshot::{Ignore, RootFs};
+
+use crate::context::{Context, Dockerignore};
+use crate::dockerfile::Dockerfile;
+pub use crate::error::{BuildError, Phase, UnpackError};
+use crate::event::{Event, Observer};
+use crate::isolation::{Cancel, Isolation};
+use crate::output::{Finished, OUTPUTS};
+use crate::plan::Plan;
+pub use crate::request::{BuildRequest, ContextRequest, GitOptions, OutputRequest};
+use crate::stage::Workshop;
+pub use crate::syntax::{ExcerptLine, SourceFile, Span, SyntaxError};
+use crate::work::WorkFolder;
+
+/// What a build is done with.
+pub struct Tools<'a> {
+    /// Speaks to registries.
+    pub client: &'a Client,
+    /// Runs commands, and says where images are built.
+    pub isolation: &'a dyn Isolation,
+    /// Told what happens.
+    pub observer: &'a dyn Observer,
+    /// Asks the build to stop.
+    pub cancel: &'a Cancel,
+    /// A folder that the build has for itself while it goes on. It is made if it is missing.
+    pub work: PathBuf,
+    /// Whether the work folder is left as it is at the end, because the container ends with this process and nobody will
+    /// look at it: deleting a large tree takes seconds.
+    pub leave_work: bool,
+}
+
+/// A finished build.
+#[derive(Debug)]
+pub struct Built {
+    /// The image. Its layers lie in the work folder and are gone with it.
+    pub image: Image,
+    /// The digest of its manifest.
+    pub digest: Digest,
+}
+
+/// Builds an image, writes the outputs asked for and pushes it to its destinations.
+///
+/// Outputs appear whole or not at all; nothing is pushed when the build fails. The digest files are written before the
+/// push, as scripts expect.
+pub fn build(request: &BuildRequest, tools: &Tools<'_>) -> Result<Built, BuildError> {
+    let work = WorkFolder::create(&tools.work)
+        .map_err(|source| BuildError::Work { path: tools.work.clone(), source })?;
+    let built = walk(request, tools, &work);
+    if !tools.leave_work {
+        let removed = work.remove().map_err(|source| BuildError::Work { path: work.path().to_owned(), source });
+        return built.and_then(|built| removed.map(|()| built));
+    }
+    built
+}
+
+fn walk(request: &BuildRequest, tools: &Tools<'_>, work: &WorkFolder) -> Result<Built, BuildError> {
+    let cancelled = tools.cancel.flag();
+    let context =
+        context::fetch(&request.context, &request.current_directory, &work.context(), tools.observer, cancelled)?;
+    let text = Text::read(request, &context)?;
+    let dockerfile = Dockerfile::parse(&text.bytes, &text.name)?;
+    let ignore = context::ignore_file(&context.root, &text.path)?;
+    if request.push && request.check_push_permission {
+        check_push(request, tools)?;
+    }
+    let plan = Plan::new(&dockerfile, request, tools, work)?;
+    let image = build_in(request, tools, work, &plan, context, ignore)?;
+    let digest = image.encode().descriptor.digest;
+    let built = Built { image, digest };
+    deliver(request, tools, &built)?;
+    tools.observer.event(&Event::Finished { digest: &built.digest });
+    Ok(built)
+}
+
+/// Builds the stages in the place that the isolation gives, and leaves the place as it was found, whatever happens.
+fn build_in(
+    request: &BuildRequest,
+    tools: &Tools<'_>,
+    work: &WorkFolder,
+    plan: &Plan<'_>,
+    context: Context,
+    ignore: Dockerignore,
+) -> Result<Image, BuildError> {
+    let blobs = work.blobs();
+    let blobs = BlobDir::open(&blobs).map_err(|source| BuildError::Work { path: blobs, source })?;
+    tools.isolation.begin(&work.parked())?;
+    let build = || {
+        let folder = tools.isolation.moved(&context.root, &work.parked());
+        let context = RootFs::open(&folder, Ignore::new([]))?;
+        let created = timestamp(request);
+        let shop = Workshop { request, tools, work, blobs, context, ignore, created };
+        stage::build_stages(&shop, plan)
+    };
+    let image = build();
+    let left = tools.isolation.end(&work.parked(), &work.leftover());
+    let image = image?;
+    left?;
+    Ok(image)
+}
+
+fn check_push(request: &BuildRequest, tools: &Tools<'_>) -> Result<(), BuildError> {
+    for destination in &request.destinations {
+        tools.client.check_push(destination).map_err(|source| BuildError::PushPermission {
+            destination: destination.to_string(),
+            source: Box::new(source),
+        })?;
+    }
+    Ok(())
+}
+
+/// Writes the outputs and pushes.
+fn deliver(request: &BuildRequest, tools: &Tools<'_>, built: &Built) -> Result<(), BuildError> {
+    let finished = Finished { image: &built.image, digest: &built.digest, names: &request.destinations };
+    for output in &OUTPUTS {
+        if let Some(path) = (output.path)(request) {
+            let path = request.current_directory.join(path);
+            output.write(&finished, &path).map_err(|source| BuildError::Output { flag: output.flag, source })?;
+            tools.observer.event(&Event::Written { output: output.flag, path: &path.display().to_string() });
+        }
+    }
+    if !request.push || request.destinations.is_empty() {
+        return Ok(());
+    }
+    for destination in &request.destinations {
+        tools.observer.event(&Event::Pushing { destination: &destination.to_string() });
+    }
+    tools.client.push(&built.image, &request.destinations).map_err(|source| BuildError::Push {
+        destinations: request.destinations.iter().map(ToString::to_string).collect(),
+        source: Box::new(source),
+    })?;
+    for name in &request.destinations {
+        let destination = format!("{}/{}@{}", name.registry(), name.repository(), built.digest);
+        tools.observer.event(&Event::Pushed { destination: &destination });
+    }
+    Ok(())
+}
+
+/// `created` as images have it: RFC 3339, to the second.
+fn timestamp(request: &BuildRequest) -> String {
+    jiff::Timestamp::try_from(request.created).unwrap_or(jiff::Timestamp::UNIX_EPOCH).strftime("%FT%TZ").to_string()
+}
+
+/// The text of the Dockerfile, and where it was found.
+struct Text {
+    path: PathBuf,
+    name: String,
+    bytes: Vec<u8>,
+}
+
+impl Text {
+    /// Relative to the current directory first, then to the context: users rely on both.
+    fn read(request: &BuildRequest, context: &Context) -> Result<Text, BuildError> {
+        let name = request.dockerfile.display().to_string();
+        let first = request.current_directory.join(&request.dockerfile);
+        let second = context.root.join(&request.dockerfile);
+        for path in [&first, &second] {
+            match fs::read(path) {
+                Ok(bytes) => return Ok(Text { path: path.clone(), name, bytes }),
+                Err(error) if is_absent(&error) => {}
+                Err(source) => return Err(BuildError::ReadDockerfile { path: path.clone(), source }),
+            }
+        }
+        Err(BuildError::NoDockerfile { name, first, second })
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}

@@ -42,6 +42,12 @@ impl WorkFolder {
         self.path.join("parked")
     }
 
+    /// What the last stage left in the root: nobody needs it any more.
+    #[must_use]
+    pub fn leftover(&self) -> PathBuf {
+        self.path.join("leftover")
+    }
+
     /// The root filesystem of a stage that is done.
     #[must_use]
     pub fn stage(&self, index: usize) -> PathBuf {

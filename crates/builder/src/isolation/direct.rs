@@ -166,3 +166,108 @@ fn pump(from: Option<impl Read>, stream: Stream, output: &OutputSink<'_>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isolation::Identity;
+    use std::fs;
+    use std::sync::Mutex;
+    use std::time::{Duration, Instant};
+
+    /// Runs in the machine's own root, where `run` changes nothing by itself.
+    fn run(arguments: &[&str], identity: Identity, cancel: &Cancel) -> (Result<Exit, IsolationError>, String) {
+        let direct = Direct { ignored: Vec::new() };
+        let command = Command {
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+            environment: vec!["PATH=/usr/bin:/bin".to_owned(), "ONLY=this".to_owned()],
+            identity,
+            working_dir: PathBuf::from("/usr"),
+        };
+        let output = Mutex::new(Vec::new());
+        let exit = direct.run(&command, &|_, bytes| output.lock().unwrap().extend_from_slice(bytes), cancel);
+        (exit, String::from_utf8(output.into_inner().unwrap()).unwrap())
+    }
+
+    fn shell(script: &str) -> (u8, String) {
+        let (exit, output) = run(&["/bin/sh", "-c", script], Identity::default(), &Cancel::default());
+        (exit.unwrap().code, output)
+    }
+
+    /// Whether a process whose command line holds this word is there.
+    fn is_running(word: &str) -> bool {
+        fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).split('\0').any(|argument| argument == word)
+        })
+    }
+
+    #[test]
+    fn a_command_sees_its_own_environment_folder_and_mask_and_no_input() {
+        let (code, output) = shell("env; pwd; umask; cat; ps -o tty= -p $$ 2>/dev/null; exit 0");
+        assert_eq!(code, 0);
+        let lines: Vec<&str> = output.lines().collect();
+        assert!(lines.contains(&"ONLY=this") && lines.contains(&"/usr") && lines.contains(&"0022"), "{output}");
+        assert!(!output.contains("CARGO"), "the environment of this process is not seen: {output}");
+    }
+
+    #[test]
+    fn exit_codes_are_a_shells() {
+        assert_eq!(shell("exit 42").0, 42);
+        assert_eq!(shell("kill -9 $$").0, 137);
+        let absent = run(&["no-such-program"], Identity::default(), &Cancel::default());
+        assert_eq!(absent.0.unwrap().code, 127);
+        assert!(absent.1.contains("no-such-program"));
+        assert_eq!(run(&["/etc/passwd"], Identity::default(), &Cancel::default()).0.unwrap().code, 126);
+    }
+
+    #[test]
+    fn a_command_runs_as_the_identity_it_is_given() {
+        let identity = Identity { uid: 4242, gid: 4343, groups: vec![4343, 4444] };
+        let (exit, output) = run(&["/bin/sh", "-c", "id -u; id -g; id -G"], identity, &Cancel::default());
+        assert!(exit.unwrap().is_success());
+        assert_eq!(output, "4242\n4343\n4343 4444\n");
+    }
+
+    #[test]
+    fn nothing_a_command_leaves_behind_is_there_when_it_is_done() {
+        let begin = Instant::now();
+        let script = "setsid sh -c '(sleep 987651 & sleep 987652) &' & nohup sleep 987653 >/dev/null & sleep 0.1";
+        assert_eq!(shell(script).0, 0);
+        for word in ["987651", "987652", "987653"] {
+            assert!(!is_running(word), "sleep {word} is still there");
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_cancelled_command_ends_with_all_it_started() {
+        let cancel = Cancel::default();
+        let asker = cancel.clone();
+        let thread = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(200));
+            asker.cancel();
+        });
+        let begin = Instant::now();
+        let (exit, _) = run(&["/bin/sh", "-c", "sleep 987654 & sleep 987655"], Identity::default(), &cancel);
+        thread.join().unwrap();
+        assert!(matches!(exit, Err(IsolationError::Cancelled)), "{exit:?}");
+        assert!(begin.elapsed() < Duration::from_secs(5), "it took {:?}", begin.elapsed());
+        assert!(!is_running("987654") && !is_running("987655"));
+    }
+
+    #[test]
+    fn a_machine_is_refused_even_when_forced_and_a_user_without_rights_too() {
+        let options = |evidence, force, uid| DirectOptions { evidence, force, uid, ignored: Vec::new() };
+        let machine = Evidence::Machine("process 1 is systemd".to_owned());
+        let error = Direct::new(options(machine, true, 0)).unwrap_err();
+        assert!(error.to_string().ends_with("process 1 is systemd"), "{error}");
+        assert!(error.hint().is_some());
+        assert!(Direct::new(options(Evidence::Unknown, false, 0)).is_err());
+        assert!(Direct::new(options(Evidence::Unknown, true, 0)).is_ok());
+        let container = Evidence::Container("/.dockerenv exists".to_owned());
+        let error = Direct::new(options(container.clone(), false, 1000)).unwrap_err();
+        assert!(error.to_string().contains("user 1000"), "{error}");
+        assert!(Direct::new(options(container, false, 0)).is_ok());
+    }
+}

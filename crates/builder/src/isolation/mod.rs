@@ -96,6 +96,11 @@ impl Cancel {
         self.0.store(true, Ordering::SeqCst);
     }
 
+    /// The same, for libraries that look at a flag.
+    pub(crate) fn flag(&self) -> &AtomicBool {
+        &self.0
+    }
+
     /// Whether the stop was asked for.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {

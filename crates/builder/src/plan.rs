@@ -1,0 +1,362 @@
+//! Which stages are built, in which order, and what each begins with and reads. A stage that the target does not need
+//! is not even looked up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use zuwai_registry::image::ReferenceError;
+use zuwai_registry::{BlobDir, Platform, Pulled, Reference};
+
+use crate::Tools;
+use crate::dockerfile::{Dockerfile, StageSource};
+use crate::error::BuildError;
+use crate::event::Event;
+use crate::instruction::{self, InstructionError, Placed};
+use crate::request::BuildRequest;
+use crate::settings::Globals;
+use crate::syntax::{Span, SyntaxError, suggest};
+use crate::work::WorkFolder;
+
+/// The stages to build, the last being the target.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    /// In the order they are built.
+    pub(crate) stages: Vec<PlannedStage<'a>>,
+    /// What holds for all of them.
+    pub(crate) globals: Arc<Globals>,
+}
+
+/// One stage to build.
+#[derive(Debug)]
+pub(crate) struct PlannedStage<'a> {
+    /// Its place in the Dockerfile, from 0.
+    pub(crate) index: usize,
+    /// As written.
+    pub(crate) source: &'a StageSource,
+    /// What it begins with.
+    pub(crate) base: Base,
+    /// The base as the Dockerfile names it, variables replaced.
+    pub(crate) base_name: String,
+    /// What its COPY instructions read, by the name they use.
+    origins: BTreeMap<String, Origin>,
+    /// Instructions that the base asks for: they come first.
+    triggers: Vec<Placed>,
+    /// Whether a COPY of another stage reads its files.
+    pub(crate) is_read: bool,
+    /// Whether the next stage begins with it and nothing else needs its files: that one goes on in the same root.
+    pub(crate) hands_on: bool,
+    /// Whether it begins in the root that the stage before left.
+    pub(crate) goes_on: bool,
+    /// Whether it is the one that was asked for.
+    pub(crate) is_target: bool,
+}
+
+/// What a stage begins with.
+#[derive(Debug)]
+pub(crate) enum Base {
+    /// Nothing.
+    Scratch,
+    /// An earlier stage, by index.
+    Stage(usize),
+    /// An image.
+    Image(Arc<Pulled>),
+}
+
+/// What `--from` names.
+#[derive(Debug, Clone)]
+pub(crate) enum Origin {
+    /// An earlier stage, by index.
+    Stage(usize),
+    /// An image.
+    Image(Arc<Pulled>),
+}
+
+/// Stages that do not fit together.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// `--target` names no stage.
+    #[error("there is no stage called {name} to build{}", known(names))]
+    UnknownTarget {
+        /// As asked for.
+        name: String,
+        /// The names there are.
+        names: Vec<String>,
+    },
+    /// `COPY --from` the stage it stands in.
+    #[error("--from={name} names the stage that it stands in: a stage cannot read itself")]
+    SelfReference {
+        /// As written.
+        name: String,
+    },
+    /// `COPY --from` a stage that comes later.
+    #[error("--from={name} names a stage that comes later: only stages before this one can be read")]
+    LaterStage {
+        /// As written.
+        name: String,
+    },
+    /// `COPY --from` a number that no stage has.
+    #[error("--from={name}: there is no stage {name}; the file has {count}, counted from 0")]
+    NoSuchStage {
+        /// As written.
+        name: String,
+        /// How many stages there are.
+        count: usize,
+    },
+    /// A name that is neither a stage nor can be an image.
+    #[error("{name} is no stage of this file and cannot be an image: {reason}")]
+    BadReference {
+        /// As written, variables replaced.
+        name: String,
+        /// Why not.
+        reason: ReferenceError,
+        /// A stage that was perhaps meant.
+        suggestion: Option<String>,
+    },
+}
+
+impl PlanError {
+    /// A way out, where there is one to name.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            PlanError::UnknownTarget { name, names } => suggest::nearest(name, names.iter().map(String::as_str))
+                .map(|nearest| format!("did you mean --target={nearest}?")),
+            PlanError::BadReference { suggestion: Some(stage), .. } => Some(format!("did you mean the stage {stage}?")),
+            PlanError::LaterStage { name } => Some(format!("move the stage {name} up")),
+            _ => None,
+        }
+    }
+}
+
+fn known(names: &[String]) -> String {
+    if names.is_empty() {
+        return ": no stage of the file has a name".to_owned();
+    }
+    format!(": the file has {}", names.join(", "))
+}
+
+impl<'a> Plan<'a> {
+    /// Finds what the target needs. The manifests and configurations of the images it is built on are fetched; their
+    /// layers are not.
+    pub(crate) fn new(
+        dockerfile: &'a Dockerfile,
+        request: &BuildRequest,
+        tools: &Tools<'_>,
+        work: &WorkFolder,
+    ) -> Result<Plan<'a>, BuildError> {
+        let target = find_target(dockerfile, request.target.as_deref())?;
+        let stage = request.target.as_deref().map(str::to_lowercase);
+        let host = Platform::host();
+        let globals = Globals::new(dockerfile, &request.build_args, &request.platform, &host, stage.as_deref())?;
+        let blobs = work.blobs();
+        let blobs = BlobDir::open(&blobs).map_err(|source| BuildError::Work { path: blobs, source })?;
+        let mut planner = Planner {
+            dockerfile,
+            globals: &globals,
+            images: Images { tools, platform: &request.platform, blobs, pulled: BTreeMap::new() },
+            stages: BTreeMap::new(),
+        };
+        planner.visit(target)?;
+        let mut stages: Vec<PlannedStage<'a>> = planner.stages.into_values().collect();
+        link(&mut stages);
+        Ok(Plan { stages, globals: Arc::new(globals) })
+    }
+
+    /// What `--from=name` means in the stage with this index.
+    pub(crate) fn origin(&self, index: usize, name: &str) -> &Origin {
+        let stage = self.stages.iter().find(|stage| stage.index == index);
+        stage.and_then(|stage| stage.origins.get(name)).expect("every --from of a planned stage was resolved")
+    }
+}
+
+impl PlannedStage<'_> {
+    /// What is carried out: the base's triggers, then the stage's own instructions.
+    pub(crate) fn instructions(&self) -> impl Iterator<Item = &Placed> {
+        self.triggers.iter().chain(&self.source.instructions)
+    }
+
+    /// The stages whose files its COPY instructions read.
+    fn reads(&self) -> impl Iterator<Item = usize> {
+        self.origins.values().filter_map(|origin| match origin {
+            Origin::Stage(index) => Some(*index),
+            Origin::Image(_) => None,
+        })
+    }
+}
+
+/// The stage with the name, the last of them; without one the last stage of the file.
+fn find_target(dockerfile: &Dockerfile, name: Option<&str>) -> Result<usize, BuildError> {
+    let Some(name) = name else { return Ok(dockerfile.stages.len() - 1) };
+    dockerfile.stages.iter().rposition(|stage| is_called(stage, name)).ok_or_else(|| {
+        let names = dockerfile.stages.iter().filter_map(|stage| stage.name.clone()).collect();
+        BuildError::Plan { span: None, problem: PlanError::UnknownTarget { name: name.to_owned(), names } }
+    })
+}
+
+fn is_called(stage: &StageSource, name: &str) -> bool {
+    stage.name.as_deref().is_some_and(|called| called == name.to_lowercase())
+}
+
+/// Says of each stage what the others do with it.
+fn link(stages: &mut [PlannedStage<'_>]) {
+    let read: BTreeSet<usize> = stages.iter().flat_map(PlannedStage::reads).collect();
+    let mut heirs: BTreeMap<usize, usize> = BTreeMap::new();
+    for stage in stages.iter() {
+        if let Base::Stage(base) = stage.base {
+            *heirs.entry(base).or_default() += 1;
+        }
+    }
+    for position in 0..stages.len() {
+        let index = stages[position].index;
+        stages[position].is_read = read.contains(&index);
+        stages[position].is_target = position + 1 == stages.len();
+        if let [stage, next, ..] = &mut stages[position..]
+            && matches!(next.base, Base::Stage(base) if base == index)
+            && heirs.get(&index) == Some(&1)
+            && !read.contains(&index)
+        {
+            (stage.hands_on, next.goes_on) = (true, true);
+        }
+    }
+}
+
+/// Walks from the target to everything it needs.
+struct Planner<'a, 'b> {
+    dockerfile: &'a Dockerfile,
+    globals: &'b Globals,
+    images: Images<'b>,
+    stages: BTreeMap<usize, PlannedStage<'a>>,
+}
+
+impl<'a> Planner<'a, '_> {
+    /// Plans a stage and all that it needs. References go to earlier stages only, so this ends.
+    fn visit(&mut self, index: usize) -> Result<(), BuildError> {
+        if self.stages.contains_key(&index) {
+            return Ok(());
+        }
+        let source = &self.dockerfile.stages[index];
+        let syntax = |error: InstructionError| SyntaxError::new(source.span.clone(), source.text.clone(), error);
+        let base_name = source.from.base(self.globals).map_err(syntax)?;
+        let base = self.base(index, &base_name, &source.span)?;
+        let triggers = self.triggers(&base, &source.span)?;
+        let mut origins = BTreeMap::new();
+        for placed in triggers.iter().chain(&source.instructions) {
+            if let Some(name) = placed.uses()
+                && !origins.contains_key(name)
+            {
+                origins.insert(name.to_owned(), self.origin(index, name, &placed.span)?);
+            }
+        }
+        let stage = PlannedStage {
+            index,
+            source,
+            base,
+            base_name,
+            origins,
+            triggers,
+            is_read: false,
+            hands_on: false,
+            goes_on: false,
+            is_target: false,
+        };
+        self.stages.insert(index, stage);
+        Ok(())
+    }
+
+    /// FROM: the nearest stage of the name before this one, `scratch`, or an image.
+    fn base(&mut self, index: usize, name: &str, span: &Span) -> Result<Base, BuildError> {
+        if let Some(earlier) = self.earlier(index, name) {
+            self.visit(earlier)?;
+            return Ok(Base::Stage(earlier));
+        }
+        if name == "scratch" {
+            return Ok(Base::Scratch);
+        }
+        Ok(Base::Image(self.image(index, name, span)?))
+    }
+
+    /// COPY --from: a stage before this one by name or number, or an image.
+    fn origin(&mut self, index: usize, name: &str, span: &Span) -> Result<Origin, BuildError> {
+        let wrong = |problem| BuildError::Plan { span: Some(span.clone()), problem };
+        let name_owned = || name.to_owned();
+        let stages = &self.dockerfile.stages;
+        let number = name.parse::<usize>().ok();
+        if number == Some(index) || (number.is_none() && self.is_self(index, name)) {
+            return Err(wrong(PlanError::SelfReference { name: name_owned() }));
+        }
+        let earlier = match number {
+            Some(number) if number >= stages.len() => {
+                return Err(wrong(PlanError::NoSuchStage { name: name_owned(), count: stages.len() }));
+            }
+            Some(number) => Some(number),
+            None => self.earlier(index, name),
+        };
+        if let Some(earlier) = earlier {
+            if earlier > index {
+                return Err(wrong(PlanError::LaterStage { name: name_owned() }));
+            }
+            self.visit(earlier)?;
+            return Ok(Origin::Stage(earlier));
+        }
+        if stages[index + 1..].iter().any(|stage| is_called(stage, name)) {
+            return Err(wrong(PlanError::LaterStage { name: name_owned() }));
+        }
+        Ok(Origin::Image(self.image(index, name, span)?))
+    }
+
+    fn earlier(&self, index: usize, name: &str) -> Option<usize> {
+        self.dockerfile.stages[..index].iter().rposition(|stage| is_called(stage, name))
+    }
+
+    /// Whether the name is the stage's own and no earlier one's.
+    fn is_self(&self, index: usize, name: &str) -> bool {
+        is_called(&self.dockerfile.stages[index], name) && self.earlier(index, name).is_none()
+    }
+
+    fn image(&mut self, index: usize, name: &str, span: &Span) -> Result<Arc<Pulled>, BuildError> {
+        let reference: Reference = name.parse().map_err(|reason| {
+            let names = self.dockerfile.stages[..index].iter().filter_map(|stage| stage.name.as_deref());
+            let suggestion = suggest::nearest(name, names);
+            let problem = PlanError::BadReference { name: name.to_owned(), reason, suggestion };
+            BuildError::Plan { span: Some(span.clone()), problem }
+        })?;
+        self.images.pull(&reference, name, span)
+    }
+
+    /// The triggers of a base, as instructions.
+    fn triggers(&self, base: &Base, from: &Span) -> Result<Vec<Placed>, BuildError> {
+        let texts: Vec<&str> = match base {
+            Base::Scratch => Vec::new(),
+            Base::Image(pulled) => pulled.image.config.config.on_build.iter().map(String::as_str).collect(),
+            Base::Stage(index) => {
+                self.stages[index].source.instructions.iter().filter_map(Placed::trigger).collect()
+            }
+        };
+        texts.into_iter().map(|text| Ok(instruction::trigger(text, from)?)).collect()
+    }
+}
+
+/// Images by name, each asked for once.
+struct Images<'b> {
+    tools: &'b Tools<'b>,
+    platform: &'b Platform,
+    blobs: BlobDir,
+    pulled: BTreeMap<String, Arc<Pulled>>,
+}
+
+impl Images<'_> {
+    fn pull(&mut self, reference: &Reference, name: &str, span: &Span) -> Result<Arc<Pulled>, BuildError> {
+        let full = reference.to_string();
+        if let Some(pulled) = self.pulled.get(&full) {
+            return Ok(Arc::clone(pulled));
+        }
+        self.tools.observer.event(&Event::ImageResolving { reference: name });
+        let pulled = self.tools.client.pull(reference, self.platform, &self.blobs).map_err(|source| {
+            BuildError::Pull { span: Some(span.clone()), image: name.to_owned(), source: Box::new(source) }
+        })?;
+        let pulled = Arc::new(pulled);
+        self.pulled.insert(full, Arc::clone(&pulled));
+        Ok(pulled)
+    }
+}

@@ -1,0 +1,312 @@
+//! A stage, from its base to an image: the part of the road that is walked once for each stage.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use zuwai_registry::{BlobDir, Digest, History, Image, ImageFormat, Layer, LayerWriter};
+use zuwai_snapshot::{ApplyOptions, Ignore, RootFs, Scope, Snapshotter, WriteOptions, apply_tar, write_tar};
+
+use crate::Tools;
+use crate::context::Dockerignore;
+use crate::error::{BuildError, UnpackError};
+use crate::event::Event;
+use crate::instruction::{Action, Placed, Step};
+use crate::plan::{Base, Origin, Plan, PlannedStage};
+use crate::request::BuildRequest;
+use crate::settings::Settings;
+use crate::step::{self, Ground, StepError};
+use crate::work::WorkFolder;
+
+/// What BuildKit writes into every row of the history it makes, and scanners look for.
+const COMMENT: &str = "buildkit.dockerfile.v0";
+
+/// What all stages of a build share.
+pub(crate) struct Workshop<'a> {
+    pub(crate) request: &'a BuildRequest,
+    pub(crate) tools: &'a Tools<'a>,
+    pub(crate) work: &'a WorkFolder,
+    pub(crate) blobs: BlobDir,
+    pub(crate) context: RootFs,
+    pub(crate) ignore: Dockerignore,
+    /// Now, as RFC 3339: `created` of the image and of every row of its history.
+    pub(crate) created: String,
+}
+
+/// Builds every stage of the plan, in order, and returns the image of the last.
+pub(crate) fn build_stages(shop: &Workshop<'_>, plan: &Plan<'_>) -> Result<Image, BuildError> {
+    let mut done = Done::default();
+    let mut target = None;
+    for planned in &plan.stages {
+        target = Some(StageBuilder::start(shop, plan, planned, &mut done)?.build(&mut done)?);
+    }
+    Ok(target.expect("a plan has at least the target"))
+}
+
+/// What finished stages leave to later ones.
+#[derive(Default)]
+struct Done {
+    images: BTreeMap<usize, Image>,
+    settings: BTreeMap<usize, Settings>,
+    trees: BTreeMap<usize, Arc<RootFs>>,
+    /// The root of a stage that the next one goes on with, in place.
+    handed_on: Option<Live>,
+    /// Images unpacked for COPY --from, by manifest digest.
+    aside: BTreeMap<Digest, Arc<RootFs>>,
+}
+
+/// A root filesystem that is unpacked, and what is known of it.
+struct Live {
+    root: RootFs,
+    snapshotter: Box<dyn Snapshotter>,
+}
+
+struct StageBuilder<'a> {
+    shop: &'a Workshop<'a>,
+    plan: &'a Plan<'a>,
+    planned: &'a PlannedStage<'a>,
+    settings: Settings,
+    layers: Vec<Layer>,
+    history: Vec<History>,
+    format: ImageFormat,
+    live: Option<Live>,
+}
+
+impl<'a> StageBuilder<'a> {
+    /// The stage as its base leaves it. Nothing is unpacked yet.
+    fn start(
+        shop: &'a Workshop<'a>,
+        plan: &'a Plan<'a>,
+        planned: &'a PlannedStage<'a>,
+        done: &mut Done,
+    ) -> Result<StageBuilder<'a>, BuildError> {
+        shop.tools.observer.event(&Event::StageStarted {
+            index: planned.index,
+            name: planned.source.name.as_deref(),
+            base: &planned.base_name,
+        });
+        let (settings, image) = match &planned.base {
+            Base::Scratch => (plan.globals.for_scratch(), None),
+            Base::Image(pulled) => (plan.globals.for_image(&pulled.image.config), Some(pulled.image.clone())),
+            Base::Stage(index) => {
+                let parent = done.settings.get(index).expect("a base stage is built before its heirs");
+                (parent.for_child(), done.images.get(index).cloned())
+            }
+        };
+        let format = image.as_ref().map_or(ImageFormat::Oci, |image| image.format);
+        let (layers, history) =
+            image.map_or_else(Default::default, |image| (image.layers, image.config.history));
+        let live = if planned.goes_on { done.handed_on.take() } else { None };
+        let format = shop.request.image_format.unwrap_or(format);
+        Ok(StageBuilder { shop, plan, planned, settings, layers, history, format, live })
+    }
+
+    fn build(mut self, done: &mut Done) -> Result<Image, BuildError> {
+        let instructions: Vec<&Placed> = self.planned.instructions().collect();
+        let total = instructions.len();
+        let mut pending = None;
+        for (number, placed) in (1..).zip(&instructions) {
+            if self.shop.tools.cancel.is_cancelled() {
+                return Err(BuildError::Cancelled);
+            }
+            let line = placed.span.first_line;
+            self.shop.tools.observer.event(&Event::StepStarted { number, total, line, text: &placed.text });
+            let at = |source: StepError| BuildError::Step {
+                span: placed.span.clone(),
+                text: placed.text.clone(),
+                source: Box::new(source),
+            };
+            let Step { created_by, action } = placed.configure(&mut self.settings)?;
+            let Some(action) = action else {
+                self.remember(created_by, true);
+                continue;
+            };
+            let scope = self.carry_out(placed, &action, done)?.map_err(at)?;
+            if self.shop.request.single_snapshot {
+                self.remember(created_by, true);
+                pending = self.history.len().checked_sub(1);
+            } else {
+                self.pack(&scope)?;
+                self.remember(created_by, false);
+            }
+        }
+        if let Some(row) = pending {
+            self.pack(&Scope::Everywhere)?;
+            self.history[row].empty_layer = false;
+        }
+        self.finish(done)
+    }
+
+    /// Executes an action on the unpacked root. The outer error is the build's own, the inner the instruction's.
+    fn carry_out(
+        &mut self,
+        placed: &Placed,
+        action: &Action,
+        done: &mut Done,
+    ) -> Result<Result<Scope, StepError>, BuildError> {
+        let from = match placed.uses() {
+            Some(name) => Some(self.tree(name, done)?),
+            None => None,
+        };
+        self.unpack()?;
+        let Some(live) = &self.live else { unreachable!("unpacked above") };
+        let Tools { isolation, observer, cancel, .. } = self.shop.tools;
+        let ground = Ground {
+            root: &live.root,
+            context: &self.shop.context,
+            ignore: &self.shop.ignore,
+            from,
+            isolation: *isolation,
+            snapshotter: live.snapshotter.as_ref(),
+            observer: *observer,
+            cancel,
+        };
+        Ok(step::execute(action, &ground))
+    }
+
+    /// The tree that `--from` names.
+    fn tree(&self, name: &str, done: &mut Done) -> Result<Arc<RootFs>, BuildError> {
+        match self.plan.origin(self.planned.index, name) {
+            Origin::Stage(index) => {
+                Ok(Arc::clone(done.trees.get(index).expect("a stage that is read is kept when it is done")))
+            }
+            Origin::Image(pulled) => {
+                if let Some(tree) = done.aside.get(&pulled.digest) {
+                    return Ok(Arc::clone(tree));
+                }
+                let folder = self.shop.work.image(pulled.digest.hex());
+                let tree = Arc::new(self.unpack_aside(&folder, &pulled.image.layers, name)?);
+                done.aside.insert(pulled.digest.clone(), Arc::clone(&tree));
+                Ok(tree)
+            }
+        }
+    }
+
+    /// Makes the root filesystem what the layers so far say, if no step before did.
+    fn unpack(&mut self) -> Result<(), BuildError> {
+        if self.live.is_some() {
+            return Ok(());
+        }
+        self.shop.tools.observer.event(&Event::Unpacking { base: &self.planned.base_name });
+        let root = self.shop.tools.isolation.enter(&self.shop.work.stage(self.planned.index))?;
+        let mut snapshotter = self.shop.request.snapshot_mode.snapshotter();
+        snapshotter.reset(&root)?;
+        self.apply(&self.layers, &root, &self.planned.base_name, Some(snapshotter.as_mut()))?;
+        self.live = Some(Live { root, snapshotter });
+        Ok(())
+    }
+
+    /// Unpacks layers into a folder of the work folder, for others to read.
+    fn unpack_aside(&self, folder: &Path, layers: &[Layer], image: &str) -> Result<RootFs, BuildError> {
+        let work = |source| BuildError::Work { path: folder.to_owned(), source };
+        std::fs::create_dir_all(folder).map_err(work)?;
+        let root = RootFs::open(folder, Ignore::default())?;
+        self.apply(layers, &root, image, None)?;
+        Ok(root)
+    }
+
+    fn apply(
+        &self,
+        layers: &[Layer],
+        root: &RootFs,
+        image: &str,
+        mut snapshotter: Option<&mut (dyn Snapshotter + 'static)>,
+    ) -> Result<(), BuildError> {
+        self.shop.tools.client.prefetch(layers);
+        for layer in layers {
+            let digest = layer.descriptor.digest.to_string();
+            let unpack = |source| BuildError::Unpack { image: image.to_owned(), source };
+            let read = |source| unpack(UnpackError::Read { digest: digest.clone(), source });
+            let mut tar = layer.open_tar().map_err(read)?;
+            let applied = apply_tar(&mut tar, root, &ApplyOptions::default())
+                .map_err(|source| unpack(UnpackError::Apply { digest: digest.clone(), source }))?;
+            // Both digests are checked when the end of the stream is met, which lies behind the end of the archive.
+            drain(&mut tar).map_err(read)?;
+            for text in &applied.warnings {
+                self.shop.tools.observer.event(&Event::Warning { text });
+            }
+            if let Some(snapshotter) = &mut snapshotter {
+                snapshotter.adopt(&applied);
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds what changed and makes a layer of it.
+    fn pack(&mut self, scope: &Scope) -> Result<(), BuildError> {
+        let Some(live) = &mut self.live else { return Ok(()) };
+        let begin = Instant::now();
+        let changes = live.snapshotter.changes(&live.root, scope)?;
+        let looking = begin.elapsed();
+        let begin = Instant::now();
+        let writer = LayerWriter::new(&self.shop.blobs, self.shop.request.compression, self.format);
+        let mut writer = BufWriter::with_capacity(128 * 1024, writer.map_err(BuildError::Pack)?);
+        let written = write_tar(&changes, &live.root, &mut writer, &WriteOptions::default())?;
+        live.snapshotter.learn(&changes, &written);
+        let writer = writer.into_inner().map_err(|error| BuildError::Pack(error.into_error()))?;
+        let layer = writer.finish().map_err(BuildError::Pack)?;
+        for text in &written.warnings {
+            self.shop.tools.observer.event(&Event::Warning { text });
+        }
+        self.shop.tools.observer.event(&Event::LayerMade {
+            digest: &layer.descriptor.digest,
+            size: layer.descriptor.size,
+            entries: written.entries,
+            looking,
+            packing: begin.elapsed(),
+        });
+        self.layers.push(layer);
+        Ok(())
+    }
+
+    /// A row of the history. ONBUILD has none.
+    fn remember(&mut self, created_by: Option<String>, empty_layer: bool) {
+        let Some(created_by) = created_by else { return };
+        self.history.push(History {
+            created: Some(self.shop.created.clone()),
+            created_by,
+            comment: Some(COMMENT.to_owned()),
+            empty_layer,
+            ..History::default()
+        });
+    }
+
+    /// The image, and what later stages need of this one.
+    fn finish(mut self, done: &mut Done) -> Result<Image, BuildError> {
+        if self.planned.is_target {
+            self.settings.add_labels(&self.shop.request.labels);
+        }
+        let mut config = self.settings.config().clone();
+        config.created = Some(self.shop.created.clone());
+        config.rootfs.diff_ids = self.layers.iter().map(|layer| layer.diff_id.clone()).collect();
+        config.history = std::mem::take(&mut self.history);
+        let layers = std::mem::take(&mut self.layers);
+        let image = Image { config, layers, format: self.format, annotations: BTreeMap::new() };
+        let index = self.planned.index;
+        let folder = self.shop.work.stage(index);
+        match self.live.take() {
+            Some(live) if self.planned.hands_on => done.handed_on = Some(live),
+            // The root of the target is left to the end of the build.
+            Some(_) if self.planned.is_target => {}
+            Some(live) => self.shop.tools.isolation.leave(&live.root, &folder)?,
+            None if self.planned.is_read => {
+                self.unpack_aside(&folder, &image.layers, &self.planned.base_name)?;
+            }
+            None => {}
+        }
+        if self.planned.is_read {
+            done.trees.insert(index, Arc::new(RootFs::open(&folder, Ignore::default())?));
+        } else if folder.exists() {
+            std::fs::remove_dir_all(&folder).map_err(|source| BuildError::Work { path: folder, source })?;
+        }
+        done.images.insert(index, image.clone());
+        done.settings.insert(index, self.settings);
+        Ok(image)
+    }
+}
+
+fn drain(from: &mut dyn Read) -> io::Result<()> {
+    io::copy(from, &mut io::sink()).map(|_| ())
+}

@@ -1,0 +1,171 @@
+//! What an instruction does to a root filesystem. Each kind of [`Action`] has its file here; an action is plain data
+//! that `instruction` made, and the only thing read besides it is what lies in the ground it is carried out on.
+
+mod add;
+mod copy;
+mod ownership;
+mod run;
+mod workdir;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use zuwai_snapshot::{RootFs, Scope, SnapshotError, Snapshotter};
+
+use crate::context::{Dockerignore, FilesError};
+use crate::event::Observer;
+use crate::instruction::Action;
+use crate::isolation::{Cancel, Isolation, IsolationError};
+use crate::passwd::PasswdError;
+
+/// Where an action is carried out, and with what.
+pub(crate) struct Ground<'a> {
+    /// The stage's root filesystem, its base unpacked.
+    pub(crate) root: &'a RootFs,
+    /// The build context.
+    pub(crate) context: &'a RootFs,
+    /// What of the context is not to be seen.
+    pub(crate) ignore: &'a Dockerignore,
+    /// What `--from` names, if the action has it: a stage that is done, or an image unpacked aside.
+    pub(crate) from: Option<Arc<RootFs>>,
+    /// Runs commands.
+    pub(crate) isolation: &'a dyn Isolation,
+    /// What is known of the root. Before a command starts it waits until the filesystem's clock has moved past that.
+    pub(crate) snapshotter: &'a dyn Snapshotter,
+    /// Told what happens.
+    pub(crate) observer: &'a dyn Observer,
+    /// Asks for an end.
+    pub(crate) cancel: &'a Cancel,
+}
+
+/// Carries out an action. What it may have changed comes back.
+pub(crate) fn execute(action: &Action, ground: &Ground<'_>) -> Result<Scope, StepError> {
+    match action {
+        Action::Run(action) => run::execute(action, ground),
+        Action::Copy(action) => copy::execute(action, ground),
+        Action::MakeDir(action) => workdir::execute(action, ground),
+    }
+}
+
+/// An action that could not be carried out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StepError {
+    /// The command of a RUN failed.
+    #[error("the command ended with exit code {code}{}", tail(last_lines))]
+    Exit {
+        /// Its exit code.
+        code: u8,
+        /// The last lines it printed, on either stream.
+        last_lines: Vec<String>,
+    },
+    /// The command could not be run at all.
+    #[error(transparent)]
+    Isolation(#[from] IsolationError),
+    /// The name of a user or a group means nothing in this image.
+    #[error(transparent)]
+    Passwd(#[from] PasswdError),
+    /// Sources of COPY or ADD.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// Several sources and a destination that is no folder: all but one would be lost.
+    #[error("with more than one source the destination must be a folder and end with a slash, and {destination} does not")]
+    DestinationNotFolder {
+        /// The destination as written.
+        destination: String,
+    },
+    /// A folder cannot take the place of a file.
+    #[error("copy the folder {source_path} to {destination}: something that is not a folder is there")]
+    FolderOverFile {
+        /// The source.
+        source_path: String,
+        /// The destination.
+        destination: String,
+    },
+    /// The destination is a mount of the container or the builder's own folder.
+    #[error("{} is not part of the image: it is a mount of this container or belongs to zuwai", path.display())]
+    Ignored {
+        /// The destination with links followed.
+        path: PathBuf,
+    },
+    /// Something that is not a folder is where a folder must be.
+    #[error("{} is not a folder", path.display())]
+    NotAFolder {
+        /// The path in the image.
+        path: PathBuf,
+    },
+    /// `--chmod`.
+    #[error("`{text}` is not a mode: --chmod takes octal digits up to 7777, or forms such as u=rwX,go=rX")]
+    Mode {
+        /// As written.
+        text: String,
+    },
+    /// A source of ADD could not be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// The source.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// An archive that ADD unpacks.
+    #[error("unpack {}", path.display())]
+    Unpack {
+        /// The archive.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: SnapshotError,
+    },
+    /// The root filesystem or the source could not be read or written.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+}
+
+impl StepError {
+    /// A way out, where there is one to name.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            StepError::Isolation(error) => error.hint(),
+            StepError::Files(error) => error.hint(),
+            StepError::DestinationNotFolder { destination } => Some(format!("write {destination}/")),
+            StepError::Ignored { .. } => {
+                Some("choose another destination, or mount the volume elsewhere in the builder's container".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    /// The exit code a command line gives for it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            StepError::Exit { code, .. } => *code,
+            _ => 1,
+        }
+    }
+}
+
+fn tail(lines: &[String]) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!("; its last lines:\n    {}", lines.join("\n    "))
+}
+
+/// A path as the image sees it: relative ones begin at the working folder. Keeps a trailing slash's meaning out: see
+/// [`names_folder`].
+fn absolute(working_dir: &str, path: &str) -> PathBuf {
+    Path::new("/").join(working_dir).join(path)
+}
+
+/// Whether a destination is meant as a folder by how it is written: it ends with a slash, or is `.` or `..`.
+fn names_folder(destination: &str) -> bool {
+    matches!(destination, "" | "." | "..")
+        || destination.ends_with('/')
+        || destination.ends_with("/.")
+        || destination.ends_with("/..")
+}

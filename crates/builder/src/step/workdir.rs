@@ -1,0 +1,23 @@
+//! WORKDIR: the folder is made if it is not there. "If the WORKDIR doesn't exist, it will be created", as the current
+//! USER, 0755, every level; a folder that is there is not changed.
+
+use std::path::PathBuf;
+
+use zuwai_snapshot::{Kind, Ownership, Scope};
+
+use super::ownership::accounts;
+use super::{Ground, StepError};
+use crate::instruction::WorkdirAction;
+
+pub(super) fn execute(action: &WorkdirAction, ground: &Ground<'_>) -> Result<Scope, StepError> {
+    let path = PathBuf::from(&action.path);
+    let located = ground.root.resolve(&path)?;
+    match located.kind {
+        Some(Kind::Dir) => return Ok(Scope::Paths(Vec::new())),
+        Some(_) => return Err(StepError::NotAFolder { path }),
+        None => {}
+    }
+    let user = accounts(ground.root)?.user(&action.user)?;
+    let created = ground.root.make_dirs(&path, &Ownership { uid: user.uid, gid: user.gid, mode: 0o755 })?;
+    Ok(Scope::Paths(created))
+}
