@@ -20,6 +20,7 @@ pub(crate) use directive::Directives;
 pub use error::{SyntaxError, SyntaxProblem};
 pub use expand::ExpandError;
 pub(crate) use expand::{Expander, Variables};
+pub use glob::PatternError;
 pub(crate) use heredoc::Heredoc;
 pub(crate) use line::Line;
 use line::Piece;
