@@ -370,23 +370,19 @@ fn classify(error: reqwest::Error, attempted: &str, url: &Url) -> RegistryError 
     let mut unreadable = None;
     let mut current: Option<&(dyn Error + 'static)> = Some(&error);
     while let Some(cause) = current {
-        let inside =
-            cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref).map(|inner| inner as &(dyn Error + 'static));
-        for candidate in [Some(cause), inside].into_iter().flatten() {
-            match candidate.downcast_ref::<rustls::Error>() {
-                Some(rustls::Error::InvalidCertificate(reason)) => untrusted = Some(reason.to_string()),
-                // A handshake that was answered with something else than TLS will be answered so again.
-                Some(rustls::Error::InvalidMessage(_)) => passing = false,
-                _ => {}
-            }
-            if let Some(resolution) = candidate.downcast_ref::<Resolution>() {
-                passing = resolution.passing;
-            }
-            if let Some(Io(reason)) = candidate.downcast_ref::<Io>() {
-                unreadable = Some(reason.clone());
-            }
+        match cause.downcast_ref::<rustls::Error>() {
+            Some(rustls::Error::InvalidCertificate(reason)) => untrusted = Some(reason.to_string()),
+            // A handshake that was answered with something else than TLS will be answered so again.
+            Some(rustls::Error::InvalidMessage(_)) => passing = false,
+            _ => {}
         }
-        current = inside.and_then(Error::source).or_else(|| cause.source());
+        if let Some(resolution) = cause.downcast_ref::<Resolution>() {
+            passing = resolution.passing;
+        }
+        if let Some(Io(reason)) = cause.downcast_ref::<Io>() {
+            unreadable = Some(reason.clone());
+        }
+        current = next_cause(cause);
     }
     if let Some(reason) = untrusted {
         return RegistryError::Certificate { server, reason, source: Box::new(error.without_url()) };
@@ -399,6 +395,14 @@ fn classify(error: reqwest::Error, attempted: &str, url: &Url) -> RegistryError 
     let error = error.without_url();
     let reason = innermost(&error);
     RegistryError::Unreachable { server, reason, passing, source: Box::new(error) }
+}
+
+/// The cause of an error. An I/O error passes over the error it was made of, which is the one that says what it is.
+fn next_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    }
 }
 
 /// An error of the blob that was being sent, told apart from errors of the connection.

@@ -12,6 +12,7 @@ use super::endpoint::Place;
 use super::error::RegistryError;
 use super::http::{Call, Payload};
 use super::session::{Purpose, Session, call, scopes};
+use super::token::Scopes;
 use super::upload::{Blob, stored_as_sent};
 use crate::blob::BytesBlob;
 use crate::image::{Digest, Encoded, Image, Layer, Reference};
@@ -119,8 +120,9 @@ impl Session {
         let place = self.place(reference, Purpose::Push, false).await?;
         let begin = || self.begin_upload(&place, &attempted);
         let upload = super::retry::repeat(&self.options.retry, begin).await?;
-        // An upload that cannot be given up expires by itself.
-        let _ = self.send(&place, &scopes(&place, true), &call(attempted.as_str(), Method::DELETE, upload)).await;
+        // An upload that cannot be given up expires by itself. The right to is another one than the right to push.
+        let delete = Scopes::from([format!("repository:{}:delete,pull,push", place.repository())]);
+        let _ = self.send(&place, &delete, &call(attempted.as_str(), Method::DELETE, upload)).await;
         Ok(())
     }
 
