@@ -638,7 +638,6 @@ fn inside(name: &[u8]) -> std::result::Result<PathBuf, &'static str> {
                     return Err("its name leads out of the root");
                 }
             }
-            component if component.len() > 255 => return Err("a part of its name is longer than 255 bytes"),
             component => path.push(OsStr::from_bytes(component)),
         }
     }

@@ -36,9 +36,6 @@ impl Header<'_> {
                 records.push((key.into(), value.to_string().into_bytes()));
             }
         };
-        if (self.name.len() > 100 || !is_ascii(self.name)) && split.is_none() {
-            records.push((b"path".to_vec(), self.name.to_vec()));
-        }
         if self.link.len() > 100 || !is_ascii(self.link) {
             records.push((b"linkpath".to_vec(), self.link.to_vec()));
         }
@@ -49,10 +46,15 @@ impl Header<'_> {
         for (name, value) in self.attributes {
             records.push(([b"SCHILY.xattr.", &name[..]].concat(), value.clone()));
         }
-        if records.is_empty() {
+        let fits = self.name.len() <= 100 && is_ascii(self.name);
+        if records.is_empty() && (fits || split.is_some()) {
             let (prefix, name) = split.unwrap_or((b"", self.name));
             out.extend_from_slice(&self.block(name, self.link, prefix));
             return Ok(());
+        }
+        if !fits {
+            // A name that could be split is not, once there is a PAX header.
+            records.push((b"path".to_vec(), self.name.to_vec()));
         }
         self.extended(records, out)?;
         // As a PAX archive has it: what does not fit is cut, and the name is not split.
@@ -241,6 +243,16 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&out[BLOCK..BLOCK + records.len()]), records);
         assert_eq!(&out[2 * BLOCK..2 * BLOCK + 100], &name.as_bytes()[..100]);
         assert_eq!(&out[2 * BLOCK + 108..2 * BLOCK + 116], b"0000000\0");
+    }
+
+    #[test]
+    fn a_name_that_could_be_split_is_whole_in_the_records_once_there_are_any() {
+        let name = [b"n".repeat(98), b"/aa".to_vec()].concat();
+        let attributes = [(b"user.a".to_vec(), b"x".to_vec())];
+        let out = blocks(&Header { attributes: &attributes, ..header(&name) });
+        let name = String::from_utf8(name).unwrap();
+        let records = format!("25 SCHILY.xattr.user.a=x\n111 path={name}\n");
+        assert_eq!(String::from_utf8_lossy(&out[BLOCK..BLOCK + records.len()]), records);
     }
 
     #[test]

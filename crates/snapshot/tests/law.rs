@@ -161,6 +161,9 @@ fn take(step: &Step, root: &Path) {
         }
         Step::NoAttribute { path } => drop(rustix::fs::lremovexattr(any(path), "user.note")),
         Step::DefaultAcl { path } => {
+            if any(path) == root {
+                return;
+            }
             // user::rwx, user:5:r--, group::r-x, mask::r-x, other::---, for what is made in it.
             let entries: [(u16, u16, u32); 5] = [(1, 7, !0), (2, 4, 5), (4, 5, !0), (0x10, 5, !0), (0x20, 0, !0)];
             let mut acl = 2_u32.to_le_bytes().to_vec();
@@ -219,7 +222,7 @@ fn follow(groups: &[Vec<Step>], parents: Parents) {
         }
         let tar = layer(&mut *snapshotter, &original, parents);
         told.adopt(&apply(&tar, &copy));
-        assert_eq!(picture(&original), picture(&copy));
+        assert_eq!(picture(&original), picture(&copy), "{}", tree::render_tar(&mut &tar[..]).unwrap());
         // Twice is as good as once.
         told.adopt(&apply(&tar, &copy));
         assert_eq!(picture(&original), picture(&copy));
