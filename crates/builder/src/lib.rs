@@ -7,7 +7,7 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | [`request`] | what is wanted | 
+//! | [`request`] | what is wanted |
 //! | `syntax`, `instruction` | the Dockerfile language, as text and as meaning |
 //! | `plan`, `stage`, `step` | which stages, each of them, and what an instruction does to files |
 //! | [`isolation`] | where a RUN runs |
@@ -42,12 +42,17 @@ use crate::context::{Context, Dockerignore};
 use crate::dockerfile::Dockerfile;
 pub use crate::error::{BuildError, Phase, UnpackError};
 use crate::event::{Event, Observer};
+pub use crate::instruction::InstructionError;
 use crate::isolation::{Cancel, Isolation};
+pub use crate::output::OutputError;
 use crate::output::{Finished, OUTPUTS};
+pub use crate::passwd::PasswdError;
 use crate::plan::Plan;
+pub use crate::plan::PlanError;
 pub use crate::request::{BuildRequest, ContextRequest, GitOptions, OutputRequest};
 use crate::stage::Workshop;
-pub use crate::syntax::{ExcerptLine, SourceFile, Span, SyntaxError};
+pub use crate::step::StepError;
+pub use crate::syntax::{ExcerptLine, ExpandError, PatternError, SourceFile, Span, SyntaxError, SyntaxProblem};
 use crate::work::WorkFolder;
 
 /// What a build is done with.
@@ -81,8 +86,8 @@ pub struct Built {
 /// Outputs appear whole or not at all; nothing is pushed when the build fails. The digest files are written before the
 /// push, as scripts expect.
 pub fn build(request: &BuildRequest, tools: &Tools<'_>) -> Result<Built, BuildError> {
-    let work = WorkFolder::create(&tools.work)
-        .map_err(|source| BuildError::Work { path: tools.work.clone(), source })?;
+    let work =
+        WorkFolder::create(&tools.work).map_err(|source| BuildError::Work { path: tools.work.clone(), source })?;
     let built = walk(request, tools, &work);
     if !tools.leave_work {
         let removed = work.remove().map_err(|source| BuildError::Work { path: work.path().to_owned(), source });
@@ -102,7 +107,7 @@ fn walk(request: &BuildRequest, tools: &Tools<'_>, work: &WorkFolder) -> Result<
         check_push(request, tools)?;
     }
     let plan = Plan::new(&dockerfile, request, tools, work)?;
-    let image = build_in(request, tools, work, &plan, context, ignore)?;
+    let image = build_in(request, tools, work, &plan, &context, ignore)?;
     let digest = image.encode().descriptor.digest;
     let built = Built { image, digest };
     deliver(request, tools, &built)?;
@@ -116,7 +121,7 @@ fn build_in(
     tools: &Tools<'_>,
     work: &WorkFolder,
     plan: &Plan<'_>,
-    context: Context,
+    context: &Context,
     ignore: Dockerignore,
 ) -> Result<Image, BuildError> {
     let blobs = work.blobs();

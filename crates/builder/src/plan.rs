@@ -28,6 +28,7 @@ pub(crate) struct Plan<'a> {
 
 /// One stage to build.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own about the place among the other stages")]
 pub(crate) struct PlannedStage<'a> {
     /// Its place in the Dockerfile, from 0.
     pub(crate) index: usize,
@@ -229,7 +230,7 @@ struct Planner<'a, 'b> {
     stages: BTreeMap<usize, PlannedStage<'a>>,
 }
 
-impl<'a> Planner<'a, '_> {
+impl Planner<'_, '_> {
     /// Plans a stage and all that it needs. References go to earlier stages only, so this ends.
     fn visit(&mut self, index: usize) -> Result<(), BuildError> {
         if self.stages.contains_key(&index) {
@@ -329,9 +330,7 @@ impl<'a> Planner<'a, '_> {
         let texts: Vec<&str> = match base {
             Base::Scratch => Vec::new(),
             Base::Image(pulled) => pulled.image.config.config.on_build.iter().map(String::as_str).collect(),
-            Base::Stage(index) => {
-                self.stages[index].source.instructions.iter().filter_map(Placed::trigger).collect()
-            }
+            Base::Stage(index) => self.stages[index].source.instructions.iter().filter_map(Placed::trigger).collect(),
         };
         texts.into_iter().map(|text| Ok(instruction::trigger(text, from)?)).collect()
     }

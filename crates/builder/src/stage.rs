@@ -40,7 +40,7 @@ pub(crate) fn build_stages(shop: &Workshop<'_>, plan: &Plan<'_>) -> Result<Image
     let mut done = Done::default();
     let mut target = None;
     for planned in &plan.stages {
-        target = Some(StageBuilder::start(shop, plan, planned, &mut done)?.build(&mut done)?);
+        target = Some(StageBuilder::start(shop, plan, planned, &mut done).build(&mut done)?);
     }
     Ok(target.expect("a plan has at least the target"))
 }
@@ -81,7 +81,7 @@ impl<'a> StageBuilder<'a> {
         plan: &'a Plan<'a>,
         planned: &'a PlannedStage<'a>,
         done: &mut Done,
-    ) -> Result<StageBuilder<'a>, BuildError> {
+    ) -> StageBuilder<'a> {
         shop.tools.observer.event(&Event::StageStarted {
             index: planned.index,
             name: planned.source.name.as_deref(),
@@ -96,11 +96,10 @@ impl<'a> StageBuilder<'a> {
             }
         };
         let format = image.as_ref().map_or(ImageFormat::Oci, |image| image.format);
-        let (layers, history) =
-            image.map_or_else(Default::default, |image| (image.layers, image.config.history));
+        let (layers, history) = image.map_or_else(Default::default, |image| (image.layers, image.config.history));
         let live = if planned.goes_on { done.handed_on.take() } else { None };
         let format = shop.request.image_format.unwrap_or(format);
-        Ok(StageBuilder { shop, plan, planned, settings, layers, history, format, live })
+        StageBuilder { shop, plan, planned, settings, layers, history, format, live }
     }
 
     fn build(mut self, done: &mut Done) -> Result<Image, BuildError> {

@@ -7,61 +7,54 @@ use std::path::{Path, PathBuf};
 
 /// A folder that belongs to one build at a time. Removed whole by [`WorkFolder::remove`].
 #[derive(Debug, Clone)]
-pub struct WorkFolder {
+pub(crate) struct WorkFolder {
     path: PathBuf,
 }
 
 impl WorkFolder {
     /// Makes the folder, readable by its owner alone: it may hold a private context and what the image will hold.
-    pub fn create(path: &Path) -> io::Result<WorkFolder> {
+    pub(crate) fn create(path: &Path) -> io::Result<WorkFolder> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         Ok(WorkFolder { path: path.to_owned() })
     }
 
     /// The folder itself.
-    #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Compressed layers, named by digest.
-    #[must_use]
-    pub fn blobs(&self) -> PathBuf {
+    pub(crate) fn blobs(&self) -> PathBuf {
         self.path.join("blobs")
     }
 
     /// The build context, when it was fetched from elsewhere.
-    #[must_use]
-    pub fn context(&self) -> PathBuf {
+    pub(crate) fn context(&self) -> PathBuf {
         self.path.join("context")
     }
 
     /// What lay in the root before the build and is put back after it.
-    #[must_use]
-    pub fn parked(&self) -> PathBuf {
+    pub(crate) fn parked(&self) -> PathBuf {
         self.path.join("parked")
     }
 
     /// What the last stage left in the root: nobody needs it any more.
-    #[must_use]
-    pub fn leftover(&self) -> PathBuf {
+    pub(crate) fn leftover(&self) -> PathBuf {
         self.path.join("leftover")
     }
 
     /// The root filesystem of a stage that is done.
-    #[must_use]
-    pub fn stage(&self, index: usize) -> PathBuf {
+    pub(crate) fn stage(&self, index: usize) -> PathBuf {
         self.path.join("stages").join(index.to_string())
     }
 
     /// The root filesystem of an image that COPY reads from, by the digest of its manifest.
-    #[must_use]
-    pub fn image(&self, hex: &str) -> PathBuf {
+    pub(crate) fn image(&self, hex: &str) -> PathBuf {
         self.path.join("images").join(hex)
     }
 
     /// Removes the folder and all in it.
-    pub fn remove(&self) -> io::Result<()> {
+    pub(crate) fn remove(&self) -> io::Result<()> {
         match fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,

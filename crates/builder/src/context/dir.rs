@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{ContextError, ContextSource, Fetching};
 use crate::request::ContextRequest;
@@ -30,7 +30,8 @@ impl ContextSource for Dir {
 
 /// `git@host:path` and `host/path.git` are often written where `git://host/path` is meant.
 fn looks_like_a_repository(location: &str) -> Option<&'static str> {
-    let remote = location.starts_with("git@") || location.trim_end_matches('/').ends_with(".git");
+    let named_git = Path::new(location).extension().is_some_and(|extension| extension == "git");
+    let remote = location.starts_with("git@") || named_git;
     remote
         .then_some("a git repository is written git://host/path#branch and is fetched over https; ssh is not supported")
 }

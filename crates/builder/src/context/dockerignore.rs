@@ -81,6 +81,15 @@ enum Form {
     Glob(Vec<Part>),
 }
 
+/// Which of the forms a pattern has, as far as it was read.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Exact,
+    Prefix,
+    Suffix,
+    Glob,
+}
+
 #[derive(Debug, Clone)]
 enum Part {
     /// This character, or 0x110000 plus a byte that is not UTF-8.
@@ -174,13 +183,6 @@ impl Form {
     fn parse(pattern: &[u8]) -> Result<Self, BadPattern> {
         // moby asks Go's filepath.Match whether the whole is well-formed before it makes its own sense of it.
         Pattern::parse(pattern)?;
-        #[derive(PartialEq)]
-        enum Kind {
-            Exact,
-            Prefix,
-            Suffix,
-            Glob,
-        }
         let mut kind = Kind::Exact;
         let mut parts = Vec::new();
         let mut rest = pattern;

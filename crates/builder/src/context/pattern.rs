@@ -169,11 +169,6 @@ impl Class {
     pub(super) fn holds(&self, character: char) -> bool {
         self.ranges.iter().any(|(low, high)| (*low..=*high).contains(&character)) != self.negated
     }
-
-    /// Whether the class is `[^…]`, which Docker lets match a `/` too.
-    pub(super) fn is_negated(&self) -> bool {
-        self.negated
-    }
 }
 
 /// The first character of a name and how many bytes it has. A byte that is not UTF-8 is U+FFFD and one byte long, as Go

@@ -98,7 +98,9 @@ mod tests {
         ]);
         assert_eq!(Evidence::look(laptop.path(), None), Evidence::Machine("process 1 is systemd".to_owned()));
         let without_systemd = machine(&[("proc/self/mounts", "/dev/vda / ext4 rw 0 0\n"), ("proc/1/comm", "sh\n")]);
-        let Evidence::Machine(why) = Evidence::look(without_systemd.path(), None) else { panic!("taken for a container") };
+        let Evidence::Machine(why) = Evidence::look(without_systemd.path(), None) else {
+            panic!("taken for a container")
+        };
         assert!(why.contains("/dev/vda"), "{why}");
     }
 

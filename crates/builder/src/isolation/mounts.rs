@@ -9,8 +9,7 @@ use super::IsolationError;
 
 /// Every mount point but "/", from `mountinfo` (`/proc/self/mountinfo`, proc(5)), sorted.
 pub fn mount_points(mountinfo: &Path) -> Result<Vec<PathBuf>, IsolationError> {
-    let text = fs::read(mountinfo)
-        .map_err(|source| IsolationError::Mounts { path: mountinfo.to_owned(), source })?;
+    let text = fs::read(mountinfo).map_err(|source| IsolationError::Mounts { path: mountinfo.to_owned(), source })?;
     Ok(parse(&text))
 }
 

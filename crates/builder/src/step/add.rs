@@ -14,8 +14,10 @@ use crate::event::Event;
 /// The size of a tar block, and of the header an archive begins with.
 const BLOCK: usize = 512;
 
+type Open = fn(File) -> io::Result<Box<dyn Read>>;
+
 /// The compressions that are recognised, by the bytes a file begins with.
-const COMPRESSIONS: [(&[u8], fn(File) -> io::Result<Box<dyn Read>>); 4] = [
+const COMPRESSIONS: [(&[u8], Open); 4] = [
     (b"\x1f\x8b", |file| Ok(Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(file))))),
     (b"BZh", |file| Ok(Box::new(bzip2::bufread::MultiBzDecoder::new(BufReader::new(file))))),
     (b"\xfd7zXZ\0", |file| Ok(Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(BufReader::new(file))))),
@@ -46,7 +48,8 @@ pub(super) fn unpack(
 ) -> Result<Vec<PathBuf>, StepError> {
     let mut stream = decompressed(source.open_file(path)?)
         .map_err(|error| StepError::Read { path: path.to_owned(), source: error })?;
-    let options = ApplyOptions { into: into.to_owned(), owner: dress.asked, whiteouts: false, ..ApplyOptions::default() };
+    let options =
+        ApplyOptions { into: into.to_owned(), owner: dress.asked, whiteouts: false, ..ApplyOptions::default() };
     let applied = apply_tar(&mut stream, ground.root, &options)
         .map_err(|source| StepError::Unpack { path: path.to_owned(), source })?;
     for text in &applied.warnings {

@@ -75,7 +75,8 @@ fn dress(action: &CopyAction, ground: &Ground<'_>) -> Result<Dress, StepError> {
         None => None,
     };
     let (uid, gid) = asked.unwrap_or((0, 0));
-    let parents = Ownership { uid, gid, mode: mode.as_ref().map_or(0o755, |mode: &ModeChange| mode.apply(0o755, true)) };
+    let parents =
+        Ownership { uid, gid, mode: mode.as_ref().map_or(0o755, |mode: &ModeChange| mode.apply(0o755, true)) };
     let owner = if ground.from.is_some() { asked } else { Some((uid, gid)) };
     Ok(Dress { owner, asked, mode, parents })
 }

@@ -70,7 +70,9 @@ pub enum StepError {
     #[error(transparent)]
     Files(#[from] FilesError),
     /// Several sources and a destination that is no folder: all but one would be lost.
-    #[error("with more than one source the destination must be a folder and end with a slash, and {destination} does not")]
+    #[error(
+        "with more than one source the destination must be a folder and end with a slash, and {destination} does not"
+    )]
     DestinationNotFolder {
         /// The destination as written.
         destination: String,

@@ -97,7 +97,7 @@ impl Cloning<'_> {
         let (connection, login) = self.order.server.connect(&remote)?;
         let mut options = gix::remote::ref_map::Options::default();
         for candidate in wanted.candidates() {
-            options.extra_refspecs.push(self.spec(&candidate)?);
+            options.extra_refspecs.push(spec(&candidate)?);
         }
         let listed = connection.ref_map(Discard, options);
         self.check_running()?;
@@ -173,12 +173,6 @@ impl Cloning<'_> {
             .map_err(|_| GitError::Reference { name: specs.join(" ") })
     }
 
-    fn spec(&self, name: &str) -> Result<gix::refspec::RefSpec, GitError> {
-        gix::refspec::parse(name.into(), gix::refspec::parse::Operation::Fetch)
-            .map(|spec| spec.to_owned())
-            .map_err(|_| GitError::Reference { name: name.to_owned() })
-    }
-
     /// What a reference of the clone stands for.
     fn id_of(&self, name: &str) -> Result<ObjectId, GitError> {
         let failed = |error: gix::Error| GitError::gix("read what came from", self.order.url, &error);
@@ -228,6 +222,12 @@ impl Cloning<'_> {
     fn check_running(&self) -> Result<(), GitError> {
         if self.order.cancelled.load(Ordering::SeqCst) { Err(GitError::Cancelled) } else { Ok(()) }
     }
+}
+
+fn spec(name: &str) -> Result<gix::refspec::RefSpec, GitError> {
+    gix::refspec::parse(name.into(), gix::refspec::parse::Operation::Fetch)
+        .map(|spec| spec.to_owned())
+        .map_err(|_| GitError::Reference { name: name.to_owned() })
 }
 
 /// Where the clone keeps what the server calls so.

@@ -56,11 +56,6 @@ impl Location {
         Ok(Self { url, credentials, reference: reference.map(str::to_owned), commit: commit.map(str::to_owned) })
     }
 
-    /// Host and port, as messages name them.
-    pub(super) fn host(&self) -> String {
-        host(&self.url)
-    }
-
     /// The location again, credentials left out.
     pub(super) fn shown(&self) -> String {
         let address = self.url.as_str().split_once("://").map_or("", |(_, rest)| rest);
@@ -87,15 +82,12 @@ fn decoded(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {
         let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.filter(|_| *first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
+        if let Some(byte) = digits.filter(|_| *first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            bytes.push(byte);
+            rest = &after[2..];
+        } else {
+            bytes.push(*first);
+            rest = after;
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
@@ -150,7 +142,7 @@ mod tests {
         ] {
             assert_eq!(parse(rest).shown(), shown);
         }
-        assert_eq!(parse("s3cret@host:444/a").host(), "host:444");
+        assert_eq!(host(&parse("s3cret@host:444/a").url), "host:444");
     }
 
     #[test]
