@@ -219,12 +219,7 @@ pub const CASES: &[Case] = &[
         },
         &["M /bin"],
     ),
-    case(
-        "a folder is deleted",
-        Promise::All,
-        |root| fs::remove_dir_all(root.join("usr")).unwrap(),
-        &["D /usr"],
-    ),
+    case("a folder is deleted", Promise::All, |root| fs::remove_dir_all(root.join("usr")).unwrap(), &["D /usr"]),
     case(
         "a folder is deleted and made anew",
         Promise::All,

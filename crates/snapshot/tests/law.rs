@@ -81,7 +81,8 @@ fn paths(root: &Path) -> Vec<PathBuf> {
     let mut at = 0;
     while at < paths.len() {
         if fs::symlink_metadata(&paths[at]).unwrap().is_dir() {
-            let mut below: Vec<PathBuf> = fs::read_dir(&paths[at]).unwrap().map(|entry| entry.unwrap().path()).collect();
+            let mut below: Vec<PathBuf> =
+                fs::read_dir(&paths[at]).unwrap().map(|entry| entry.unwrap().path()).collect();
             below.sort();
             paths.extend(below);
         }
