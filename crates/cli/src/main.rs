@@ -1,3 +1,124 @@
-//! Placeholder.
+//! `zuwai`: builds a container image from a Dockerfile, without a daemon and without privileges. Under the name
+//! `executor` it takes the place of Kaniko's.
+//!
+//! This crate is the only one that knows a user: flags, environment, terminal, signals, exit codes. It decides nothing
+//! about images.
 
-fn main() {}
+mod args;
+mod builder_output;
+mod credentials;
+mod environment;
+mod error;
+mod flags;
+mod machine;
+mod progress;
+mod request;
+mod signals;
+mod tools;
+mod values;
+mod version;
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use rustix::fs::Mode;
+use zuwai_builder::BuildRequest;
+use zuwai_registry::Digest;
+
+use crate::args::{Command, Values};
+use crate::environment::Environment;
+use crate::error::Failure;
+use crate::progress::{Console, Format, LogOptions, Verbosity};
+use crate::signals::Signalled;
+use crate::tools::{Container, Toolbox};
+
+fn main() -> ExitCode {
+    // Files get the modes they are meant to have, whatever the launcher's mask.
+    rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    zuwai_registry::transport::install_crypto();
+    let environment = Environment::capture();
+    let arguments: Vec<OsString> = env::args_os().collect();
+    let program = args::program_name(&arguments);
+    match Command::parse(&arguments, &environment) {
+        Ok(Command::Version) => print(&version::version(&program)),
+        Ok(Command::Help(text)) => print(text.trim_end()),
+        Ok(Command::Build(values)) => run(&program, &values, &environment),
+        Err(misuse) => {
+            let failure = Failure::new(format!("error: {misuse}"), misuse.hint.clone());
+            let _ = writeln!(io::stderr(), "{}", failure.text());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints an answer. Nobody may be reading to its end: that is their choice.
+fn print(text: &str) -> ExitCode {
+    let _ = writeln!(io::stdout(), "{text}");
+    ExitCode::SUCCESS
+}
+
+fn run(program: &str, values: &Values, environment: &Environment) -> ExitCode {
+    let options = request::log_options(values, environment, io::stderr().is_terminal());
+    let console = Console::new(options);
+    match build(program, values, environment, &console) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tell_failure(&failure, &console, options);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Kaniko's last words are no line of the log; whoever reads JSON gets JSON all the same.
+fn tell_failure(failure: &Failure, console: &Console, options: LogOptions) {
+    if options.format == Format::Json {
+        console.tell(Verbosity::Fatal, &failure.text());
+    } else {
+        let _ = writeln!(io::stderr(), "{}", failure.text());
+    }
+}
+
+fn build(program: &str, values: &Values, environment: &Environment, console: &Console) -> Result<(), Failure> {
+    let current_directory = env::current_dir()
+        .map_err(|error| Failure::of("error building image: find the current directory", &error, None))?;
+    let own_folder = current_directory.join(machine::own_folder(values.text("kaniko-dir"), environment, program));
+    let transport = machine::transport(environment, &own_folder);
+    let wanted = request::wanted(values, environment, &current_directory, transport)
+        .map_err(|misuse| Failure::new(format!("error: {misuse}"), misuse.hint))?;
+    let (keychain, unread) = credentials::keychain(environment, &own_folder);
+    for warning in wanted.warnings.iter().chain(&unread) {
+        console.tell(Verbosity::Warning, warning);
+    }
+    let container = Container { own_folder: &own_folder, force: wanted.force, ignored: wanted.ignored };
+    let tools = Toolbox::new(container, wanted.client, keychain, environment)?;
+    let signalled = Signalled::listen(tools.cancel())
+        .map_err(|error| Failure::of("error building image: listen to signals", &error, None))?;
+    let built = zuwai_builder::build(&wanted.build, &tools.lend(console)).map_err(|error| {
+        let failure = Failure::build(&error);
+        // Whatever the build stumbled over when it was told to stop, the signal is why.
+        match signalled.exit_code() {
+            Some(code) => failure.with_code(code),
+            None => failure,
+        }
+    })?;
+    tell_end(&wanted.build, &built.digest, environment, console)
+}
+
+/// What follows a build that went well.
+fn tell_end(
+    request: &BuildRequest,
+    digest: &Digest,
+    environment: &Environment,
+    console: &Console,
+) -> Result<(), Failure> {
+    if !request.push {
+        console.tell(Verbosity::Info, "Skipping push to container registry due to --no-push flag");
+    } else if let Some(folder) = environment.get("BUILDER_OUTPUT") {
+        builder_output::write(Path::new(folder), &request.destinations, digest)
+            .map_err(|error| Failure::of("error pushing image: write $BUILDER_OUTPUT/images", &error, None))?;
+    }
+    Ok(())
+}

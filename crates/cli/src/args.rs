@@ -1,0 +1,486 @@
+//! What was typed: which command, which flags, with which values. What it means is decided in [`request`](crate::request).
+//!
+//! The rules are those of pflag, which Kaniko uses: `--flag value`, `--flag=value`, `-f value`; a switch takes its value
+//! only behind `=`; of a flag that is given twice the last one counts, unless it is a list; a list is not split at
+//! commas. Arguments that are empty are passed over: shell plugins send them.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use clap::builder::{Command as Parser, StyledStr};
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction};
+
+use crate::environment::Environment;
+use crate::flags::{FLAGS, Flag, Group, Kind, State};
+use crate::values;
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// Build an image.
+    Build(Values),
+    /// Print the version.
+    Version,
+    /// Print this help.
+    Help(String),
+}
+
+/// The values of flags, checked for their kind.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Values {
+    given: BTreeMap<&'static str, Vec<String>>,
+    /// What the user should be told about the flags, one sentence each.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// A command line that cannot be obeyed. Nothing was done.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct UsageError {
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl UsageError {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl Command {
+    /// Reads the arguments, the first of which is the program's own name. Variables that stand for a flag are taken
+    /// from `environment`.
+    pub(crate) fn parse(arguments: &[OsString], environment: &Environment) -> Result<Self, UsageError> {
+        let program = program_name(arguments);
+        if program == "warmer" {
+            return Err(UsageError::new("the warmer is not supported yet")
+                .hint("leave the step out: base images are pulled when they are needed"));
+        }
+        let mut parser = parser(&program);
+        let matches = match parser.try_get_matches_from_mut(arguments) {
+            Ok(matches) => matches,
+            Err(error) if error.kind() == ErrorKind::DisplayHelp => return Ok(Self::Help(help(&mut parser))),
+            Err(error) => return Err(misuse(&error)),
+        };
+        let words: Vec<&String> =
+            matches.get_many::<String>(WORDS).into_iter().flatten().filter(|word| !word.is_empty()).collect();
+        let mut values = Values::default();
+        for flag in FLAGS {
+            let given = matches.get_many::<String>(flag.name).into_iter().flatten().cloned();
+            values.take(flag, given.collect())?;
+        }
+        let mut words = words.into_iter();
+        let command = words.next().map_or("build", String::as_str);
+        match command {
+            "build" => {}
+            "version" => return Ok(Self::Version),
+            "help" => return Ok(Self::Help(help(&mut parser))),
+            "login" | "push" | "bake" | "doctor" | "plan" | "completion" => {
+                return Err(UsageError::new(format!("{program} {command} is not supported yet")));
+            }
+            word => return Err(stray(word, &program)),
+        }
+        if let Some(word) = words.next() {
+            return Err(stray(word, &program));
+        }
+        values.take_environment(environment)?;
+        values.check_refused()?;
+        Ok(Self::Build(values))
+    }
+}
+
+/// The name of the list of arguments that are no flags.
+const WORDS: &str = "words";
+
+/// What the program is called: the last part of the path it was started as.
+pub(crate) fn program_name(arguments: &[OsString]) -> String {
+    let path = arguments.first().map(std::path::Path::new);
+    let name = path.and_then(std::path::Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    name.unwrap_or_else(|| env!("CARGO_PKG_NAME").to_owned())
+}
+
+fn parser(program: &str) -> Parser {
+    let words = Arg::new(WORDS).num_args(0..).hide(true).action(ArgAction::Append);
+    let mut parser = Parser::new(program.to_owned())
+        .about("Builds a container image from a Dockerfile, without a daemon and without privileges")
+        .override_usage(format!("{program} [build] [FLAGS]\n       {program} version"))
+        .term_width(100)
+        .disable_help_flag(true)
+        .arg(words);
+    for flag in FLAGS {
+        parser = parser.arg(argument(flag));
+    }
+    let help = Arg::new("help").long("help").short('h').action(ArgAction::Help).help("Print this help");
+    parser.arg(help.help_heading(Group::Logging.title()))
+}
+
+fn argument(flag: &'static Flag) -> Arg {
+    let mut argument = Arg::new(flag.name).long(flag.name).action(ArgAction::Append).help(help_of(flag));
+    argument = argument.help_heading(flag.group.title()).hide(flag.group == Group::Old);
+    if let Some(letter) = flag.short {
+        argument = argument.short(letter);
+    }
+    let name = match flag.kind {
+        Kind::Switch(_) => {
+            return argument
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("true")
+                .value_name("true|false")
+                .hide_possible_values(true);
+        }
+        Kind::Text(name) | Kind::List(name) => name.to_owned(),
+        Kind::Word(words) => words.join("|"),
+        Kind::Count | Kind::Integer => "NUMBER".to_owned(),
+        Kind::Duration => "DURATION".to_owned(),
+    };
+    argument.num_args(1).allow_hyphen_values(true).value_name(name)
+}
+
+fn help_of(flag: &Flag) -> StyledStr {
+    match flag.state {
+        State::Works | State::Alias(_) => flag.help.into(),
+        State::Accepted(why) => format!("{} (accepted without effect: {why})", flag.help).into(),
+        State::Refused(_) => format!("{} (not supported yet)", flag.help).into(),
+    }
+}
+
+fn help(parser: &mut Parser) -> String {
+    parser.render_help().to_string()
+}
+
+/// What the parser could not read, in one line.
+fn misuse(error: &clap::Error) -> UsageError {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.strip_prefix("error: ").unwrap_or(line);
+    let tips: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).collect();
+    let error = UsageError::new(line);
+    if tips.is_empty() { error.hint("--help lists every flag") } else { error.hint(tips.join("; ")) }
+}
+
+fn stray(word: &str, program: &str) -> UsageError {
+    let error = UsageError::new(format!("unknown command {word:?} for {program:?}"));
+    if values::boolean(word).is_some() {
+        return error.hint(format!("the value of a switch stands behind an equals sign, as in --cache={word}"));
+    }
+    error.hint("a value that holds blanks must be quoted, as in --label \"key=two words\"")
+}
+
+impl Values {
+    /// The last value that was given.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.given.get(name)?.last().map(String::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// Every value that was given, in order.
+    pub(crate) fn list(&self, name: &str) -> &[String] {
+        self.given.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// A switch, or what it is when it was not given.
+    pub(crate) fn switch(&self, name: &str) -> bool {
+        let Kind::Switch(default) = Flag::named(name).kind else { unreachable!("--{name} is no switch") };
+        self.given_switch(name).unwrap_or(default)
+    }
+
+    /// A switch, if it was given.
+    pub(crate) fn given_switch(&self, name: &str) -> Option<bool> {
+        self.text(name).and_then(values::boolean)
+    }
+
+    /// A number from 0, or 0.
+    pub(crate) fn count(&self, name: &str) -> u32 {
+        self.text(name).and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
+
+    fn take(&mut self, flag: &'static Flag, given: Vec<String>) -> Result<(), UsageError> {
+        for value in &given {
+            check(flag, value)?;
+        }
+        if given.is_empty() {
+            return Ok(());
+        }
+        let name = match flag.state {
+            State::Alias(name) => {
+                self.warnings.push(format!("--{} is an old spelling: write --{name}", flag.name));
+                name
+            }
+            _ => flag.name,
+        };
+        self.given.entry(name).or_default().extend(given);
+        Ok(())
+    }
+
+    /// Variables that stand for flags. `KANIKO_NO_PUSH` wins over its flag, as in Kaniko; the others are defaults.
+    fn take_environment(&mut self, environment: &Environment) -> Result<(), UsageError> {
+        for (variable, name, wins) in [
+            ("KANIKO_NO_PUSH", "no-push", true),
+            ("KANIKO_CLEANUP", "cleanup", false),
+            ("KANIKO_PRE_CLEANUP", "pre-cleanup", false),
+            ("KANIKO_PRESERVE_CONTEXT", "preserve-context", false),
+        ] {
+            let Some(value) = environment.text(variable) else { continue };
+            if values::boolean(value).is_none() {
+                return Err(UsageError::new(format!("{variable}: {value:?} is neither true nor false")));
+            }
+            if wins || !self.given.contains_key(name) {
+                self.given.insert(name, vec![value.to_owned()]);
+            }
+        }
+        for (variable, name) in [("KANIKO_REGISTRY_MIRROR", "registry-mirror"), ("KANIKO_REGISTRY_MAP", "registry-map")]
+        {
+            if let Some(value) = environment.text(variable) {
+                self.given.entry(name).or_default().push(value.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn check_refused(&self) -> Result<(), UsageError> {
+        for flag in FLAGS {
+            let State::Refused(instead) = flag.state else { continue };
+            let asked = match flag.kind {
+                Kind::Switch(_) => self.switch(flag.name),
+                _ => self.list(flag.name).iter().any(|value| !value.is_empty()),
+            };
+            if asked {
+                return Err(UsageError::new(format!("--{} is not supported yet: {instead}", flag.name)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks that a value is of the flag's kind. An empty text is what was not given.
+fn check(flag: &Flag, value: &str) -> Result<(), UsageError> {
+    let wrong = |expected: &str| Err(UsageError::new(format!("--{}: {value:?} is not {expected}", flag.name)));
+    match flag.kind {
+        Kind::Switch(_) if values::boolean(value).is_none() => wrong("true or false"),
+        Kind::Count if value.parse::<u32>().is_err() => wrong("a number"),
+        Kind::Integer if value.parse::<i32>().is_err() => wrong("a number"),
+        Kind::Duration if values::duration(value).is_none() => wrong("a duration such as 336h or 1h30m"),
+        Kind::Word(_) if flag.name == "log-format" && !value.is_empty() && !flag.takes(value) => Err(UsageError::new(
+            format!("not a valid log format: {value:?}, please specify one of (text, color, json)"),
+        )),
+        Kind::Word(words) if !value.is_empty() && !flag.takes(value) => {
+            let (last, first) = words.split_last().expect("every row has words");
+            wrong(&format!("{} or {last}", first.join(", ")))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Flag {
+    fn takes(&self, word: &str) -> bool {
+        matches!(self.kind, Kind::Word(words) if words.contains(&word))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_with(words: &[&str], variables: &[(&str, &str)]) -> Result<Command, UsageError> {
+        let arguments: Vec<OsString> = words.iter().map(OsString::from).collect();
+        Command::parse(&arguments, &Environment::of(variables))
+    }
+
+    fn parse(words: &[&str]) -> Result<Command, UsageError> {
+        parse_with(&[&["/kaniko/executor"], words].concat(), &[])
+    }
+
+    fn values(words: &[&str]) -> Values {
+        let Ok(Command::Build(values)) = parse(words) else { panic!("{words:?} is no build: {:?}", parse(words)) };
+        values
+    }
+
+    fn message(words: &[&str]) -> String {
+        let error = parse(words).expect_err("it was accepted");
+        error.hint.map_or(error.message.clone(), |hint| format!("{} ({hint})", error.message))
+    }
+
+    #[test]
+    fn values_stand_behind_an_equals_sign_or_a_blank() {
+        for words in [
+            &["--dockerfile=a/b"][..],
+            &["--dockerfile", "a/b"],
+            &["-f", "a/b"],
+            &["-f=a/b"],
+            &["-fa/b"],
+            &["--dockerfile=x", "-f", "a/b"],
+            &["build", "-f", "a/b"],
+            &["-f", "a/b", "build"],
+        ] {
+            assert_eq!(values(words).text("dockerfile"), Some("a/b"), "{words:?}");
+        }
+        assert_eq!(values(&["--dockerfile", "--odd"]).text("dockerfile"), Some("--odd"));
+        assert_eq!(values(&["--build-arg", "a=--b"]).list("build-arg"), ["a=--b"]);
+    }
+
+    #[test]
+    fn a_list_grows_and_is_not_split() {
+        let values =
+            values(&["-d", "a:1", "--destination=b:2", "--destination", "c,d", "--label=a=b, c", "--label=x=1=2"]);
+        assert_eq!(values.list("destination"), ["a:1", "b:2", "c,d"]);
+        assert_eq!(values.list("label"), ["a=b, c", "x=1=2"]);
+    }
+
+    #[test]
+    fn a_switch_takes_its_value_only_behind_an_equals_sign() {
+        for (words, expected) in [
+            (&[][..], false),
+            (&["--no-push"], true),
+            (&["--no-push=true"], true),
+            (&["--no-push=1"], true),
+            (&["--no-push=t"], true),
+            (&["--no-push=false"], false),
+            (&["--no-push", "--no-push=F"], false),
+        ] {
+            assert_eq!(values(words).switch("no-push"), expected, "{words:?}");
+        }
+        assert_eq!(message(&["--no-push=yes"]), "--no-push: \"yes\" is not true or false");
+        assert_eq!(
+            message(&["--cache", "false"]),
+            "unknown command \"false\" for \"executor\" (the value of a switch stands behind an equals sign, as in \
+             --cache=false)"
+        );
+        assert!(
+            values(&[]).switch("compressed-caching")
+                && !values(&["--compressed-caching=false"]).switch("compressed-caching")
+        );
+    }
+
+    #[test]
+    fn empty_words_are_passed_over_and_others_are_not() {
+        let values = values(&["", "--no-push", "", "--target", "", ""]);
+        assert!(values.switch("no-push"));
+        assert_eq!(values.text("target"), None);
+        assert_eq!(
+            message(&["--label", "a=two", "words"]),
+            "unknown command \"words\" for \"executor\" (a value that holds blanks must be quoted, as in --label \"key=two \
+             words\")"
+        );
+        assert!(message(&["build", "now"]).starts_with("unknown command \"now\""));
+    }
+
+    #[test]
+    fn an_unknown_flag_is_named_with_the_nearest_one() {
+        assert_eq!(
+            message(&["--destinaton=a"]),
+            "unexpected argument '--destinaton' found (a similar argument exists: '--destination')"
+        );
+        assert!(message(&["--nonsense"]).starts_with("unexpected argument '--nonsense' found"));
+        assert!(
+            message(&["--skip-tls-verify-registry"]).contains("a value is required for '--skip-tls-verify-registry")
+        );
+    }
+
+    #[test]
+    fn values_of_the_wrong_kind_are_named() {
+        for (words, expected) in [
+            (&["--push-retry=x"][..], "--push-retry: \"x\" is not a number"),
+            (&["--push-retry=-1"], "--push-retry: \"-1\" is not a number"),
+            (&["--cache-ttl=1d"], "--cache-ttl: \"1d\" is not a duration such as 336h or 1h30m"),
+            (&["--snapshot-mode=fast"], "--snapshot-mode: \"fast\" is not full, redo or time"),
+            (&["--compression=xz"], "--compression: \"xz\" is not gzip or zstd"),
+            (&["--log-format=xml"], "not a valid log format: \"xml\", please specify one of (text, color, json)"),
+        ] {
+            assert_eq!(message(words), expected);
+        }
+        assert_eq!(values(&["--compression-level", "-1"]).text("compression-level"), Some("-1"));
+    }
+
+    #[test]
+    fn a_refused_flag_is_an_error_unless_it_asks_for_nothing() {
+        assert_eq!(
+            message(&["--cache=true"]),
+            "--cache is not supported yet: there is no layer cache yet; leave the flag out, or write --cache=false"
+        );
+        for flag in FLAGS.iter().filter(|flag| matches!(flag.state, State::Refused(_))) {
+            let (asked, not) = match flag.kind {
+                Kind::Switch(_) => (format!("--{}", flag.name), format!("--{}=false", flag.name)),
+                _ => (format!("--{}=x", flag.name), format!("--{}=", flag.name)),
+            };
+            assert!(message(&[&asked]).starts_with(&format!("--{} is not supported yet: ", flag.name)));
+            values(&[&not]);
+        }
+    }
+
+    #[test]
+    fn every_flag_that_is_not_refused_is_accepted() {
+        for flag in FLAGS.iter().filter(|flag| !matches!(flag.state, State::Refused(_))) {
+            let value = match flag.kind {
+                Kind::Switch(_) => "true",
+                Kind::Text(_) | Kind::List(_) => "a=b",
+                Kind::Word(words) => words[0],
+                Kind::Count | Kind::Integer => "3",
+                Kind::Duration => "24h",
+            };
+            values(&[&format!("--{}={value}", flag.name)]);
+        }
+    }
+
+    #[test]
+    fn old_spellings_stand_for_the_new_ones_and_are_told() {
+        let values = values(&[
+            "--tarPath=a.tar",
+            "--snapshotMode",
+            "redo",
+            "--customPlatform=linux/arm64",
+            "--whitelist-var-run=false",
+        ]);
+        assert_eq!(values.text("tar-path"), Some("a.tar"));
+        assert_eq!(values.text("snapshot-mode"), Some("redo"));
+        assert_eq!(values.text("custom-platform"), Some("linux/arm64"));
+        assert!(!values.switch("ignore-var-run"));
+        assert_eq!(values.warnings.len(), 4);
+        assert_eq!(values.warnings[0], "--tarPath is an old spelling: write --tar-path");
+    }
+
+    #[test]
+    fn variables_stand_for_flags() {
+        let build = |words: &[&str], variables: &[(&str, &str)]| {
+            let words = [&["executor"], words].concat();
+            match parse_with(&words, variables) {
+                Ok(Command::Build(values)) => Ok(values),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        assert!(build(&[], &[("KANIKO_NO_PUSH", "true")]).unwrap().switch("no-push"));
+        assert!(!build(&["--no-push"], &[("KANIKO_NO_PUSH", "false")]).unwrap().switch("no-push"));
+        assert_eq!(
+            build(&[], &[("KANIKO_NO_PUSH", "x")]).unwrap_err(),
+            "KANIKO_NO_PUSH: \"x\" is neither true nor false"
+        );
+        let values =
+            build(&["--registry-mirror=a"], &[("KANIKO_REGISTRY_MIRROR", "b"), ("KANIKO_REGISTRY_MAP", "c=d")]);
+        let values = values.unwrap();
+        assert_eq!(values.list("registry-mirror"), ["a", "b"]);
+        assert_eq!(values.list("registry-map"), ["c=d"]);
+        assert!(build(&[], &[("KANIKO_CLEANUP", "1")]).unwrap_err().starts_with("--cleanup is not supported yet"));
+        assert!(build(&["--cleanup=false"], &[("KANIKO_CLEANUP", "1")]).is_ok());
+        assert!(build(&[], &[("KANIKO_CLEANUP", "")]).is_ok());
+    }
+
+    #[test]
+    fn commands_are_known_by_name_and_need_nothing_else() {
+        assert_eq!(parse(&["version"]).unwrap(), Command::Version);
+        assert_eq!(parse(&["--no-push", "version"]).unwrap(), Command::Version);
+        assert!(matches!(parse(&["help"]).unwrap(), Command::Help(_)));
+        let Command::Help(text) = parse(&["--help"]).unwrap() else { panic!("no help") };
+        for flag in FLAGS {
+            assert_eq!(text.contains(&format!("--{}", flag.name)), flag.group != Group::Old, "--{}", flag.name);
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+        assert_eq!(message(&["login", "x"]), "executor login is not supported yet");
+        let warmer = parse_with(&["/kaniko/warmer", "--image=a"], &[]).unwrap_err();
+        assert_eq!(warmer.to_string(), "the warmer is not supported yet");
+    }
+}

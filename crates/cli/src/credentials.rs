@@ -1,0 +1,145 @@
+//! Where credentials for registries are looked for: the places of Docker, of Kaniko's image and of podman. All are read at
+//! the start, for once an image's files may lie in `/` they would be the image's.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use zuwai_registry::DockerConfigKeychain;
+use zuwai_registry::auth::{ConfigSource, HelperOptions};
+
+use crate::environment::Environment;
+
+/// The keychain, and what the user should be told of files that could not be read.
+pub(crate) fn keychain(environment: &Environment, own_folder: &Path) -> (DockerConfigKeychain, Vec<String>) {
+    let mut warnings = Vec::new();
+    let mut sources: Vec<ConfigSource> = environment
+        .get("DOCKER_AUTH_CONFIG")
+        .map(|text| ConfigSource {
+            name: "the variable DOCKER_AUTH_CONFIG".to_owned(),
+            content: Some(text.as_encoded_bytes().to_vec()),
+        })
+        .into_iter()
+        .collect();
+    for path in places(environment, own_folder) {
+        let content = match fs::read(&path) {
+            Ok(content) => Some(content),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
+            Err(error) => {
+                warnings.push(format!("credentials in {} cannot be read: {error}", path.display()));
+                None
+            }
+        };
+        sources.push(ConfigSource { name: path.display().to_string(), content });
+    }
+    let search_path = environment.get("PATH").map(|path| env::split_paths(path).collect()).unwrap_or_default();
+    let helpers = HelperOptions {
+        search_path: with_own_folder(search_path, own_folder),
+        environment: environment.all().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        ..HelperOptions::default()
+    };
+    (DockerConfigKeychain::new(sources, helpers), warnings)
+}
+
+/// The files, in the order in which they are asked, each once.
+fn places(environment: &Environment, own_folder: &Path) -> Vec<PathBuf> {
+    let variable = |name| environment.get(name).map(PathBuf::from);
+    let home = variable("HOME");
+    let config = |folder: PathBuf| {
+        // Docker wants the folder here; people give the file.
+        if folder.extension().is_some_and(|extension| extension == "json") {
+            folder
+        } else {
+            folder.join("config.json")
+        }
+    };
+    let candidates = [
+        variable("DOCKER_CONFIG").map(config),
+        Some(own_folder.join(".docker/config.json")),
+        Some(PathBuf::from("/kaniko/.docker/config.json")),
+        home.as_ref().map(|home| home.join(".docker/config.json")),
+        Some(PathBuf::from("/.docker/config.json")),
+        variable("REGISTRY_AUTH_FILE"),
+        variable("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")),
+        home.as_ref().map(|home| home.join(".config/containers/auth.json")),
+    ];
+    let mut places: Vec<PathBuf> = Vec::new();
+    for candidate in candidates.into_iter().flatten() {
+        let candidate: PathBuf = candidate.components().collect();
+        if !places.contains(&candidate) {
+            places.push(candidate);
+        }
+    }
+    places
+}
+
+/// Kaniko's image has its helpers beside the executor.
+fn with_own_folder(mut search_path: Vec<PathBuf>, own_folder: &Path) -> Vec<PathBuf> {
+    if !search_path.iter().any(|folder| folder == own_folder) {
+        search_path.push(own_folder.to_owned());
+    }
+    search_path
+}
+
+#[cfg(test)]
+mod tests {
+    use zuwai_registry::Credential;
+    use zuwai_registry::auth::Keychain as _;
+
+    use super::*;
+
+    #[test]
+    fn files_are_asked_in_the_order_of_docker_kaniko_home_and_podman() {
+        let environment = Environment::of(&[
+            ("DOCKER_CONFIG", "/kaniko/.docker/"),
+            ("HOME", "/root"),
+            ("XDG_RUNTIME_DIR", "/run/user/0"),
+            ("REGISTRY_AUTH_FILE", "/auth.json"),
+        ]);
+        let places = places(&environment, Path::new("/kaniko"));
+        let places: Vec<_> = places.iter().map(|place| place.to_str().unwrap()).collect();
+        assert_eq!(
+            places,
+            [
+                "/kaniko/.docker/config.json",
+                "/root/.docker/config.json",
+                "/.docker/config.json",
+                "/auth.json",
+                "/run/user/0/containers/auth.json",
+                "/root/.config/containers/auth.json",
+            ]
+        );
+        let file = Environment::of(&[("DOCKER_CONFIG", "/secret/config.json")]);
+        assert_eq!(super::places(&file, Path::new("/x"))[0], Path::new("/secret/config.json"));
+    }
+
+    #[test]
+    fn the_variable_and_every_file_hold_credentials() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, registry: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, format!(r#"{{"auths":{{"{registry}":{{"username":"u","password":"p"}}}}}}"#)).unwrap();
+        };
+        write("docker/config.json", "a.example.com");
+        write("home/.docker/config.json", "b.example.com");
+        write("run/containers/auth.json", "c.example.com");
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let variable = r#"{"auths":{"d.example.com":{"username":"u","password":"p"}}}"#;
+        let environment = Environment::of(&[
+            ("DOCKER_CONFIG", &path("docker")),
+            ("HOME", &path("home")),
+            ("XDG_RUNTIME_DIR", &path("run")),
+            ("DOCKER_AUTH_CONFIG", variable),
+        ]);
+        let (keychain, warnings) = keychain(&environment, folder.path());
+        assert!(warnings.is_empty());
+        for registry in ["a", "b", "c", "d"] {
+            let reference = format!("{registry}.example.com/app:1").parse().unwrap();
+            let found = keychain.resolve(&reference).unwrap().credential;
+            assert!(matches!(found, Credential::Basic { .. }), "{registry}: {found:?}");
+        }
+        assert!(keychain.resolve(&"e.example.com/app:1".parse().unwrap()).unwrap().credential.is_anonymous());
+    }
+}

@@ -1,0 +1,575 @@
+//! What the flags and the environment ask for, as the values that the libraries take. Whatever cannot be had is said
+//! here, before anything is downloaded.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use zuwai_builder::{BuildRequest, ContextRequest, GitOptions, OutputRequest, context};
+use zuwai_registry::{ClientOptions, Compression, ImageFormat, Platform, Reference, TransportOptions};
+
+use crate::args::{UsageError, Values};
+use crate::environment::Environment;
+use crate::progress::{Format, LogOptions, Verbosity};
+use crate::values::{boolean, pair};
+
+/// Everything that is wanted.
+pub(crate) struct Wanted {
+    pub(crate) build: BuildRequest,
+    pub(crate) client: ClientOptions,
+    /// `--force`.
+    pub(crate) force: bool,
+    /// Paths of the container that are no part of any image, as the user named them.
+    pub(crate) ignored: Vec<PathBuf>,
+    /// What the user should be told, one sentence each.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// What is told, and how. Wanted first, so that everything else can be told so.
+pub(crate) fn log_options(values: &Values, environment: &Environment, terminal: bool) -> LogOptions {
+    let colour = environment.get("NO_COLOR").is_none();
+    let format = match values.text("log-format") {
+        Some("json") => Format::Json,
+        Some("text") => Format::Text,
+        Some(_) => Format::Short { colour },
+        None => Format::Short { colour: colour && terminal && environment.text("TERM") != Some("dumb") },
+    };
+    LogOptions {
+        format,
+        verbosity: values.text("verbosity").map_or(Verbosity::Info, Verbosity::named),
+        timestamp: values.switch("log-timestamp"),
+    }
+}
+
+/// Makes sense of a command line.
+pub(crate) fn wanted(
+    values: &Values,
+    environment: &Environment,
+    current_directory: &Path,
+    transport: TransportOptions,
+) -> Result<Wanted, UsageError> {
+    let mut warnings = values.warnings.clone();
+    let destinations = destinations(values)?;
+    let push = !values.switch("no-push");
+    if push && destinations.is_empty() {
+        return Err(UsageError::new("you must provide --destination, or use --no-push"));
+    }
+    let outputs = outputs(values, &destinations)?;
+    let (compression, image_format) = compression(values, outputs.tar_path.is_some())?;
+    let context = ContextRequest {
+        location: values.text("context").unwrap_or("/workspace/").to_owned(),
+        sub_path: values.text("context-sub-path").map(PathBuf::from),
+        git: git(values, environment)?,
+        transport: transport.clone(),
+    };
+    context::check(&context).map_err(|error| {
+        let refused = UsageError::new(format!("--context: {error}"));
+        error.hint().map_or_else(|| UsageError::new(format!("--context: {error}")), |hint| refused.hint(hint))
+    })?;
+    let build = BuildRequest {
+        dockerfile: dockerfile(values)?,
+        current_directory: current_directory.to_owned(),
+        context,
+        build_args: build_args(values, environment, &mut warnings)?,
+        labels: labels(values)?,
+        target: target(values)?,
+        platform: platform(values)?,
+        snapshot_mode: values
+            .text("snapshot-mode")
+            .map_or(Ok(zuwai_snapshot::SnapshotMode::default()), str::parse)
+            .map_err(|error| UsageError::new(format!("--snapshot-mode: {error}")))?,
+        single_snapshot: values.switch("single-snapshot"),
+        compression,
+        image_format,
+        destinations,
+        push,
+        check_push_permission: !values.switch("skip-push-permission-check"),
+        outputs,
+        created: SystemTime::now(),
+    };
+    let client = client(values, transport)?;
+    unread_variables(environment, &mut warnings);
+    Ok(Wanted { build, client, force: values.switch("force"), ignored: ignored(values)?, warnings })
+}
+
+fn dockerfile(values: &Values) -> Result<PathBuf, UsageError> {
+    let name = values.text("dockerfile").unwrap_or("Dockerfile");
+    if name.starts_with("http://") || name.starts_with("https://") {
+        return Err(UsageError::new("--dockerfile: a Dockerfile from a web address is not supported yet")
+            .hint("fetch it first and name the file"));
+    }
+    Ok(PathBuf::from(name))
+}
+
+fn destinations(values: &Values) -> Result<Vec<Reference>, UsageError> {
+    let parse = |text: &String| {
+        let reference: Reference = text.parse().map_err(|error| UsageError::new(format!("--destination: {error}")))?;
+        if reference.digest().is_some() {
+            return Err(UsageError::new(format!(
+                "--destination: {text} names a digest, and an image is pushed to a tag"
+            )));
+        }
+        Ok(reference)
+    };
+    values.list("destination").iter().map(parse).collect()
+}
+
+fn outputs(values: &Values, destinations: &[Reference]) -> Result<OutputRequest, UsageError> {
+    let path = |name: &str| values.text(name).map(PathBuf::from);
+    for name in ["digest-file", "image-name-with-digest-file", "image-name-tag-with-digest-file"] {
+        if values.text(name).is_some_and(|text| text.starts_with("https://") || text.starts_with("http://")) {
+            return Err(UsageError::new(format!("--{name}: sending the digest to a web address is not supported yet"))
+                .hint("name a file and send it in the next step"));
+        }
+    }
+    for name in ["image-name-with-digest-file", "image-name-tag-with-digest-file"] {
+        if values.text(name).is_some() && destinations.is_empty() {
+            return Err(UsageError::new(format!("--{name}: the file names every --destination, and there is none")));
+        }
+    }
+    Ok(OutputRequest {
+        tar_path: path("tar-path"),
+        oci_layout_path: path("oci-layout-path"),
+        digest_file: path("digest-file"),
+        image_name_with_digest_file: path("image-name-with-digest-file"),
+        image_name_tag_with_digest_file: path("image-name-tag-with-digest-file"),
+    })
+}
+
+/// The compression and the manifest's family, which go together: zstd is known to OCI images alone, and the archive that
+/// docker loads is of docker's family.
+fn compression(values: &Values, archive: bool) -> Result<(Compression, Option<ImageFormat>), UsageError> {
+    let zstd = values.text("compression") == Some("zstd");
+    let format =
+        values.text("image-format").map(|word| if word == "oci" { ImageFormat::Oci } else { ImageFormat::Docker });
+    let conflict = |one: &str, other: &str| {
+        Err(UsageError::new(format!("{one} and {other} cannot be had together"))
+            .hint("zstd needs --image-format=oci, and --tar-path writes docker's own format"))
+    };
+    match format {
+        Some(ImageFormat::Docker) if zstd => return conflict("--compression=zstd", "--image-format=docker"),
+        Some(ImageFormat::Oci) if archive => return conflict("--image-format=oci", "--tar-path"),
+        _ if zstd && archive => return conflict("--compression=zstd", "--tar-path"),
+        _ => {}
+    }
+    // Kaniko's -1, and everything else that is not above zero, is the default.
+    let level = values.text("compression-level").and_then(|text| text.parse::<i32>().ok()).filter(|level| *level > 0);
+    let highest = if zstd { 22 } else { 9 };
+    if let Some(level) = level.filter(|level| *level > highest) {
+        return Err(UsageError::new(format!("--compression-level: {level} is not a level: the highest is {highest}")));
+    }
+    let compression = match (zstd, level) {
+        (true, Some(level)) => Compression::Zstd { level },
+        (true, None) => Compression::ZSTD,
+        (false, Some(level)) => Compression::Gzip { level: level.unsigned_abs() },
+        (false, None) => Compression::GZIP,
+    };
+    Ok((compression, if zstd { Some(ImageFormat::Oci) } else { format }))
+}
+
+fn build_args(
+    values: &Values,
+    environment: &Environment,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<(String, String)>, UsageError> {
+    let mut arguments = Vec::new();
+    for text in values.list("build-arg") {
+        match (pair(text), environment.value(text)) {
+            (Some((name, value)), _) => arguments.push((name.to_owned(), value.to_owned())),
+            (None, _) if text.is_empty() || text.starts_with('=') => {
+                return Err(UsageError::new(format!("--build-arg: {text:?} is not NAME=VALUE")));
+            }
+            (None, Some(value)) => arguments.push((text.clone(), value)),
+            (None, None) => warnings.push(format!(
+                "--build-arg {text}: there is no such variable in the environment, so the default of ARG {text} holds"
+            )),
+        }
+    }
+    Ok(arguments)
+}
+
+fn labels(values: &Values) -> Result<Vec<(String, String)>, UsageError> {
+    let split = |text: &String| {
+        let (key, value) = pair(text)
+            .ok_or_else(|| UsageError::new(format!("--label: labels must be of the form key=value, got {text}")))?;
+        Ok((key.to_owned(), value.to_owned()))
+    };
+    values.list("label").iter().map(split).collect()
+}
+
+fn target(values: &Values) -> Result<Option<String>, UsageError> {
+    let mut names =
+        values.list("target").iter().flat_map(|text| text.split(',')).map(str::trim).filter(|name| !name.is_empty());
+    match (names.next(), names.next()) {
+        (Some(_), Some(_)) => Err(UsageError::new("--target: more than one stage is not supported yet")
+            .hint("build the stages one after the other")),
+        (name, _) => Ok(name.map(str::to_owned)),
+    }
+}
+
+fn platform(values: &Values) -> Result<Platform, UsageError> {
+    let Some(text) = values.text("custom-platform") else { return Ok(Platform::host()) };
+    text.parse().map_err(|error| UsageError::new(format!("--custom-platform: {error}")))
+}
+
+/// `--git`: one `key=value` each, or several with commas between them.
+fn git(values: &Values, environment: &Environment) -> Result<GitOptions, UsageError> {
+    const KEYS: [&str; 5] = ["branch", "single-branch", "depth", "recurse-submodules", "insecure-skip-tls"];
+    let mut options = GitOptions { credentials: git_credentials(environment), ..GitOptions::default() };
+    options.plain_http = environment.text("GIT_PULL_METHOD") == Some("http");
+    let mut settings: Vec<String> = Vec::new();
+    for text in values.list("git") {
+        for (place, part) in text.split(',').enumerate() {
+            // A comma may belong to the name of a branch: only what begins as a setting is one.
+            let begins = KEYS.iter().any(|key| part.strip_prefix(key).is_some_and(|rest| rest.starts_with('=')));
+            match settings.last_mut() {
+                Some(last) if place > 0 && !begins => *last = format!("{last},{part}"),
+                _ => settings.push(part.to_owned()),
+            }
+        }
+    }
+    for setting in settings {
+        let Some((key, value)) = pair(&setting) else {
+            return Err(UsageError::new("invalid git flag, must be in the key=value format")
+                .hint(format!("the keys are {}", KEYS.join(", "))));
+        };
+        let switch = || {
+            boolean(value).ok_or_else(|| UsageError::new(format!("--git: {key}={value:?} is neither true nor false")))
+        };
+        match key {
+            "branch" => options.branch = Some(value.to_owned()).filter(|branch| !branch.is_empty()),
+            "single-branch" => options.single_branch = switch()?,
+            "recurse-submodules" => options.recurse_submodules = switch()?,
+            "insecure-skip-tls" => options.insecure_skip_tls = switch()?,
+            "depth" => {
+                let depth =
+                    value.parse().map_err(|_| UsageError::new(format!("--git: depth={value:?} is not a number")))?;
+                options.depth = Some(depth);
+            }
+            _ => {
+                return Err(UsageError::new(format!("--git: there is no {key:?}"))
+                    .hint(format!("the keys are {}", KEYS.join(", "))));
+            }
+        }
+    }
+    Ok(options)
+}
+
+/// A token is a user name without a password, as Kaniko shows it to servers.
+fn git_credentials(environment: &Environment) -> Option<(String, String)> {
+    if let Some(token) = environment.text("GIT_TOKEN") {
+        return Some((token.to_owned(), String::new()));
+    }
+    let [user, password] = ["GIT_USERNAME", "GIT_PASSWORD"].map(|name| environment.text(name));
+    (user.is_some() || password.is_some())
+        .then(|| (user.unwrap_or_default().to_owned(), password.unwrap_or_default().to_owned()))
+}
+
+fn client(values: &Values, transport: TransportOptions) -> Result<ClientOptions, UsageError> {
+    let filled = |name: &str| values.list(name).iter().filter(|value| !value.is_empty()).cloned().collect::<Vec<_>>();
+    let mut options = ClientOptions {
+        transport,
+        insecure: values.switch("insecure"),
+        insecure_pull: values.switch("insecure-pull"),
+        skip_tls_verify: values.switch("skip-tls-verify"),
+        insecure_registries: filled("insecure-registry"),
+        skip_tls_verify_registries: filled("skip-tls-verify-registry"),
+        mirrors: filled("registry-mirror"),
+        skip_default_fallback: values.switch("skip-default-registry-fallback"),
+        push_retry: values.count("push-retry"),
+        image_download_retry: values.count("image-download-retry"),
+        ignore_immutable_tag_errors: values.switch("push-ignore-immutable-tag-errors"),
+        ..ClientOptions::default()
+    };
+    for (registry, file) in pairs(values, "registry-certificate", "REGISTRY=FILE")? {
+        options.registry_certificates.insert(registry, PathBuf::from(file));
+    }
+    for (registry, files) in pairs(values, "registry-client-cert", "REGISTRY=CERT,KEY")? {
+        let files = files.split_once(',').filter(|(_, key)| !key.contains(',')).ok_or_else(|| {
+            UsageError::new(format!("--registry-client-cert: {registry}={files} is not REGISTRY=CERT,KEY"))
+        })?;
+        options.client_certificates.insert(registry, (PathBuf::from(files.0), PathBuf::from(files.1)));
+    }
+    options.registry_maps = registry_maps(values)?;
+    Ok(options)
+}
+
+/// Mirrors of registries; several pairs may stand in one value, with `;` between them.
+fn registry_maps(values: &Values) -> Result<BTreeMap<String, Vec<String>>, UsageError> {
+    let mut maps: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for text in values.list("registry-map").iter().flat_map(|text| text.split(';')).filter(|text| !text.is_empty()) {
+        let (registry, mirror) = pair(text)
+            .filter(|(_, mirror)| !mirror.is_empty())
+            .ok_or_else(|| UsageError::new(format!("--registry-map: {text:?} is not REGISTRY=MIRROR")))?;
+        maps.entry(registry.to_owned()).or_default().push(mirror.to_owned());
+    }
+    Ok(maps)
+}
+
+fn pairs(values: &Values, name: &str, form: &str) -> Result<BTreeMap<String, String>, UsageError> {
+    let mut pairs = BTreeMap::new();
+    for text in values.list(name).iter().filter(|text| !text.is_empty()) {
+        let (key, value) = pair(text).ok_or_else(|| UsageError::new(format!("--{name}: {text:?} is not {form}")))?;
+        pairs.insert(key.to_owned(), value.to_owned());
+    }
+    Ok(pairs)
+}
+
+fn ignored(values: &Values) -> Result<Vec<PathBuf>, UsageError> {
+    let mut paths = Vec::new();
+    for text in values.list("ignore-path").iter().filter(|text| !text.is_empty()) {
+        if !text.starts_with('/') {
+            return Err(
+                UsageError::new(format!("--ignore-path: {text} is not absolute")).hint(format!("write /{text}"))
+            );
+        }
+        if text.contains(['*', '?', '[']) {
+            return Err(UsageError::new(format!("--ignore-path: wildcards, as in {text}, are not supported yet"))
+                .hint("name each path"));
+        }
+        paths.push(PathBuf::from(text));
+    }
+    // What is mounted below /var/run is never touched. The rest of it belongs to the image, as docker build has it.
+    if values.given_switch("ignore-var-run") == Some(true) {
+        paths.push(PathBuf::from("/var/run"));
+    }
+    Ok(paths)
+}
+
+/// Variables that change something in Kaniko and nothing here.
+fn unread_variables(environment: &Environment, warnings: &mut Vec<String>) {
+    for (name, why) in [
+        ("KANIKO_PRINT_PLAN", "there is no plan to print yet"),
+        ("KANIKO_TELEMETRY_ENDPOINT", "nothing is reported to anybody"),
+        ("STACKLOG_PATH", "there is no stack log"),
+    ] {
+        if environment.get(name).is_some() {
+            warnings.push(format!("{name} has no effect: {why}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+    use crate::args::Command;
+
+    fn wish(words: &[&str], variables: &[(&str, &str)]) -> Result<Wanted, UsageError> {
+        let environment = Environment::of(variables);
+        let arguments: Vec<OsString> = [&["zuwai"], words].concat().iter().map(OsString::from).collect();
+        let Command::Build(values) = Command::parse(&arguments, &environment)? else { panic!("{words:?}") };
+        wanted(&values, &environment, Path::new("/here"), TransportOptions::default())
+    }
+
+    fn good(words: &[&str], variables: &[(&str, &str)]) -> Wanted {
+        wish(&[&["--no-push"], words].concat(), variables).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    fn message(words: &[&str]) -> String {
+        wish(words, &[]).map(drop).expect_err("it was accepted").to_string()
+    }
+
+    #[test]
+    fn what_is_not_said_is_as_in_kaniko() {
+        let build = good(&[], &[]).build;
+        assert_eq!(build.context.location, "/workspace/");
+        assert_eq!(build.dockerfile, Path::new("Dockerfile"));
+        assert_eq!(build.current_directory, Path::new("/here"));
+        assert_eq!((build.target, build.image_format, build.push), (None, None, false));
+        assert_eq!(build.compression, Compression::GZIP);
+        assert!(build.check_push_permission);
+    }
+
+    #[test]
+    fn the_arguments_of_the_main_job_are_understood() {
+        let wanted = wish(
+            &[
+                "--dockerfile=Dockerfile",
+                "--context=git://auth:t0ken@git.example.com/test/test-application.git",
+                "--git=branch=production",
+                "--destination=registry.example.com/test-application:1.0",
+            ],
+            &[],
+        );
+        let build = wanted.unwrap_or_else(|error| panic!("{error}")).build;
+        assert_eq!(build.context.git.branch.as_deref(), Some("production"));
+        assert_eq!(build.destinations[0].to_string(), "registry.example.com/test-application:1.0");
+        assert!(build.push);
+    }
+
+    #[test]
+    fn a_push_needs_a_destination_that_is_a_tag() {
+        assert_eq!(message(&[]), "you must provide --destination, or use --no-push");
+        let digest = format!("a@sha256:{}", "0".repeat(64));
+        assert!(message(&["-d", &digest]).ends_with("names a digest, and an image is pushed to a tag"));
+        let capital = message(&["--destination=harbor.example.com/testApplication:1.0"]);
+        assert!(capital.starts_with("--destination: "), "{capital}");
+        assert!(
+            capital.contains("lower case") && capital.contains("harbor.example.com/testapplication:1.0"),
+            "{capital}"
+        );
+        assert!(message(&["--no-push", "--image-name-with-digest-file=x"]).contains("there is none"));
+    }
+
+    #[test]
+    fn git_options_come_one_by_one_or_as_a_list() {
+        for words in [
+            &["--git=branch=v1,depth=3,single-branch=true"][..],
+            &["--git", "branch=v1", "--git", "depth=3", "--git=single-branch=1"],
+        ] {
+            let git = good(words, &[]).build.context.git;
+            assert_eq!((git.branch.as_deref(), git.depth, git.single_branch), (Some("v1"), Some(3), true), "{words:?}");
+        }
+        let git = good(&["--git=branch=a,b,recurse-submodules=true"], &[]).build.context.git;
+        assert_eq!((git.branch.as_deref(), git.recurse_submodules), (Some("a,b"), true));
+        assert_eq!(message(&["--no-push", "--git=branch"]), "invalid git flag, must be in the key=value format");
+        assert_eq!(message(&["--no-push", "--git="]), "invalid git flag, must be in the key=value format");
+        assert_eq!(message(&["--no-push", "--git=brunch=x"]), "--git: there is no \"brunch\"");
+        assert_eq!(message(&["--no-push", "--git=depth=x"]), "--git: depth=\"x\" is not a number");
+        assert_eq!(
+            message(&["--no-push", "--git=single-branch=x"]),
+            "--git: single-branch=\"x\" is neither true nor false"
+        );
+    }
+
+    #[test]
+    fn git_credentials_come_from_the_environment() {
+        let credentials = |variables: &[(&str, &str)]| good(&[], variables).build.context.git.credentials;
+        let pair = |user: &str, password: &str| Some((user.to_owned(), password.to_owned()));
+        assert_eq!(credentials(&[]), None);
+        assert_eq!(credentials(&[("GIT_TOKEN", "t"), ("GIT_USERNAME", "u")]), pair("t", ""));
+        assert_eq!(credentials(&[("GIT_USERNAME", "u"), ("GIT_PASSWORD", "p")]), pair("u", "p"));
+        assert_eq!(credentials(&[("GIT_PASSWORD", "p")]), pair("", "p"));
+        assert!(good(&[], &[("GIT_PULL_METHOD", "http")]).build.context.git.plain_http);
+        assert!(!good(&[], &[("GIT_PULL_METHOD", "ssh")]).build.context.git.plain_http);
+    }
+
+    #[test]
+    fn build_args_and_labels_are_split_at_the_first_equals_sign() {
+        let words = [
+            "--build-arg=a=b=c",
+            "--build-arg",
+            "HOME",
+            "--build-arg=EMPTY",
+            "--build-arg=NONE",
+            "--label=k=two words",
+        ];
+        let wanted = good(&words, &[("HOME", "/root"), ("EMPTY", "")]);
+        let owned = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(wanted.build.build_args, [owned("a", "b=c"), owned("HOME", "/root"), owned("EMPTY", "")]);
+        assert_eq!(wanted.build.labels, [owned("k", "two words")]);
+        assert_eq!(wanted.warnings.len(), 1, "{:?}", wanted.warnings);
+        assert!(wanted.warnings[0].starts_with("--build-arg NONE: there is no such variable"));
+        assert_eq!(message(&["--no-push", "--label=x"]), "--label: labels must be of the form key=value, got x");
+        assert_eq!(message(&["--no-push", "--build-arg=="]), "--build-arg: \"=\" is not NAME=VALUE");
+    }
+
+    #[test]
+    fn one_target_is_understood_however_it_is_given() {
+        let target = |words: &[&str]| good(words, &[]).build.target;
+        assert_eq!(target(&["--target", ""]), None);
+        assert_eq!(target(&["--target", "", "--target=a"]).as_deref(), Some("a"));
+        assert_eq!(message(&["--no-push", "--target=a,b"]), "--target: more than one stage is not supported yet");
+        assert_eq!(
+            message(&["--no-push", "--target=a", "--target=b"]),
+            "--target: more than one stage is not supported yet"
+        );
+    }
+
+    #[test]
+    fn compression_and_format_go_together() {
+        let of = |words: &[&str]| {
+            let build = good(words, &[]).build;
+            (build.compression, build.image_format)
+        };
+        assert_eq!(of(&["--compression=zstd"]), (Compression::ZSTD, Some(ImageFormat::Oci)));
+        assert_eq!(of(&["--compression=zstd", "--compression-level=19"]).0, Compression::Zstd { level: 19 });
+        assert_eq!(of(&["--compression-level=9"]).0, Compression::Gzip { level: 9 });
+        assert_eq!(of(&["--compression-level=-1"]).0, Compression::GZIP);
+        assert_eq!(
+            of(&["--compression-level=0", "--image-format=docker"]),
+            (Compression::GZIP, Some(ImageFormat::Docker))
+        );
+        for words in [
+            &["--no-push", "--compression=zstd", "--image-format=docker"][..],
+            &["--no-push", "--image-format=oci", "--tar-path=a"],
+            &["--no-push", "--compression=zstd", "--tar-path=a"],
+        ] {
+            assert!(message(words).ends_with("cannot be had together"), "{words:?}");
+        }
+        assert_eq!(
+            message(&["--no-push", "--compression-level=10"]),
+            "--compression-level: 10 is not a level: the highest is 9"
+        );
+    }
+
+    #[test]
+    fn registries_are_described_by_pairs() {
+        let words = [
+            "--registry-certificate=a:5000=/ca.pem",
+            "--registry-client-cert=a:5000=/c.pem,/k.pem",
+            "--registry-map=index.docker.io=m1/x;quay.io=m2",
+            "--registry-map",
+            "index.docker.io=m3",
+            "--registry-mirror=m4",
+            "--insecure-registry=b",
+            "--push-retry=4",
+        ];
+        let client = good(&words, &[("KANIKO_REGISTRY_MAP", "quay.io=m5"), ("KANIKO_REGISTRY_MIRROR", "m6")]).client;
+        assert_eq!(client.registry_certificates["a:5000"], Path::new("/ca.pem"));
+        assert_eq!(client.client_certificates["a:5000"], ("/c.pem".into(), "/k.pem".into()));
+        assert_eq!(client.registry_maps["index.docker.io"], ["m1/x", "m3"]);
+        assert_eq!(client.registry_maps["quay.io"], ["m2", "m5"]);
+        assert_eq!(client.mirrors, ["m4", "m6"]);
+        assert_eq!((client.insecure_registries, client.push_retry), (vec!["b".to_owned()], 4));
+        assert_eq!(message(&["--no-push", "--registry-map=x"]), "--registry-map: \"x\" is not REGISTRY=MIRROR");
+        assert_eq!(
+            message(&["--no-push", "--registry-certificate=x"]),
+            "--registry-certificate: \"x\" is not REGISTRY=FILE"
+        );
+        assert_eq!(
+            message(&["--no-push", "--registry-client-cert=x=/c"]),
+            "--registry-client-cert: x=/c is not REGISTRY=CERT,KEY"
+        );
+    }
+
+    #[test]
+    fn ignored_paths_are_absolute_and_plain() {
+        assert_eq!(good(&["--ignore-path=/product_uuid", "--ignore-path="], &[]).ignored, [Path::new("/product_uuid")]);
+        assert_eq!(good(&["--ignore-var-run=true"], &[]).ignored, [Path::new("/var/run")]);
+        assert!(good(&["--ignore-var-run=false"], &[]).ignored.is_empty());
+        assert_eq!(message(&["--no-push", "--ignore-path=x"]), "--ignore-path: x is not absolute");
+        assert!(message(&["--no-push", "--ignore-path=/a/*"]).contains("wildcards"));
+    }
+
+    #[test]
+    fn what_is_not_there_yet_is_refused_by_name() {
+        assert!(message(&["--no-push", "-f", "https://host/Dockerfile"]).starts_with("--dockerfile: "));
+        assert!(message(&["--no-push", "--digest-file=https://host/x"]).starts_with("--digest-file: "));
+        assert_eq!(
+            message(&["--no-push", "-c", "s3://a/b"]),
+            "--context: a build context from s3:// is not supported yet"
+        );
+        assert!(message(&["--no-push", "-c", "ftp://a/b"]).starts_with("--context: unknown build context prefix"));
+        assert!(message(&["--no-push", "--custom-platform=x/y/z/w"]).starts_with("--custom-platform: "));
+    }
+
+    #[test]
+    fn the_form_of_the_log_follows_the_flag_then_no_color_then_the_terminal() {
+        let format = |words: &[&str], variables: &[(&str, &str)], terminal| {
+            let environment = Environment::of(variables);
+            let arguments: Vec<OsString> = [&["zuwai"], words].concat().iter().map(OsString::from).collect();
+            let Ok(Command::Build(values)) = Command::parse(&arguments, &environment) else { panic!("{words:?}") };
+            log_options(&values, &environment, terminal).format
+        };
+        assert_eq!(format(&[], &[], true), Format::Short { colour: true });
+        assert_eq!(format(&[], &[], false), Format::Short { colour: false });
+        assert_eq!(format(&[], &[("TERM", "dumb")], true), Format::Short { colour: false });
+        assert_eq!(format(&["--log-format=color"], &[], false), Format::Short { colour: true });
+        assert_eq!(format(&["--log-format=color"], &[("NO_COLOR", "1")], true), Format::Short { colour: false });
+        assert_eq!(format(&["--log-format=text"], &[], true), Format::Text);
+        assert_eq!(format(&["--log-format=json"], &[], true), Format::Json);
+    }
+}
