@@ -60,12 +60,13 @@ pub struct ContextRequest {
 
 /// Options of a git context: `--git key=value` and the credentials that come from outside.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own that users set one by one")]
 pub struct GitOptions {
     /// The branch, or tag, to check out instead of the one the location names.
     pub branch: Option<String>,
-    /// Fetch this branch alone.
+    /// Where all of the history is fetched: that of this branch alone.
     pub single_branch: bool,
-    /// How many commits of history to fetch. `None` is one: a build needs no history.
+    /// How many commits of history to fetch. `None` is one: a build needs no history. 0 is all of it, with all tags.
     pub depth: Option<u32>,
     /// Also fetch submodules, and theirs.
     pub recurse_submodules: bool,
