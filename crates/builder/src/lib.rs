@@ -102,6 +102,9 @@ fn walk(request: &BuildRequest, tools: &Tools<'_>, work: &WorkFolder) -> Result<
         context::fetch(&request.context, &request.current_directory, &work.context(), tools.observer, cancelled)?;
     let text = Text::read(request, &context)?;
     let dockerfile = Dockerfile::parse(&text.bytes, &text.name)?;
+    for notice in &dockerfile.notices {
+        tools.observer.event(&Event::Warning { text: &format!("{}: {}", notice.span, notice.text) });
+    }
     let ignore = context::ignore_file(&context.root, &text.path)?;
     if request.push && request.check_push_permission {
         check_push(request, tools)?;

@@ -71,7 +71,7 @@ fn dress(action: &CopyAction, ground: &Ground<'_>) -> Result<Dress, StepError> {
         None => None,
     };
     let mode = match &action.chmod {
-        Some(text) => Some(text.parse().map_err(|_| StepError::Mode { text: text.clone() })?),
+        Some(text) => Some(text.parse()?),
         None => None,
     };
     let (uid, gid) = asked.unwrap_or((0, 0));

@@ -98,11 +98,8 @@ pub enum StepError {
         path: PathBuf,
     },
     /// `--chmod`.
-    #[error("`{text}` is not a mode: --chmod takes octal digits up to 7777, or forms such as u=rwX,go=rX")]
-    Mode {
-        /// As written.
-        text: String,
-    },
+    #[error("--chmod")]
+    Mode(#[from] zuwai_snapshot::ModeChangeError),
     /// A source of ADD could not be read.
     #[error("read {}", path.display())]
     Read {

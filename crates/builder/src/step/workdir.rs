@@ -17,7 +17,9 @@ pub(super) fn execute(action: &WorkdirAction, ground: &Ground<'_>) -> Result<Sco
         Some(_) => return Err(StepError::NotAFolder { path }),
         None => {}
     }
-    let user = accounts(ground.root)?.user(&action.user)?;
-    let created = ground.root.make_dirs(&path, &Ownership { uid: user.uid, gid: user.gid, mode: 0o755 })?;
+    // BuildKit reads USER here as it reads --chown: a lone number is the group, too.
+    let (uid, gid) =
+        if action.user.is_empty() { (0, 0) } else { accounts(ground.root)?.owner(&action.user)? };
+    let created = ground.root.make_dirs(&path, &Ownership { uid, gid, mode: 0o755 })?;
     Ok(Scope::Paths(created))
 }
