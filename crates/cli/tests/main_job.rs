@@ -178,7 +178,7 @@ fn a_registry_that_is_not_there_is_named() {
     let mut arguments = example.all_arguments();
     let absent = format!("127.0.0.1:{}", server::free_port().unwrap());
     arguments[3] = format!("--destination={absent}/test-application:1.0");
-    let output = example.container().unwrap().run(arguments).unwrap();
+    let output = example.container().unwrap().run(arguments.clone()).unwrap();
     failed(&example, &output, &[&absent, "refused"]);
 
     arguments[3] = "--destination=no-such-host.invalid/test-application:1.0".to_owned();
