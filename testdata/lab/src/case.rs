@@ -70,7 +70,7 @@ impl Stand {
             let left: Vec<_> =
                 fs::read_dir(&out).context("list the output")?.flatten().map(|entry| entry.path()).collect();
             ensure!(left.is_empty(), "a failed build left {left:?}:\n{output}");
-            ("expected-error", failure(&output))
+            ("expected-error", failure(&output).replace(&self.mirror.host(), "MIRROR"))
         };
         case.compare(kind, &text, &output, self.bless, &scratch)
     }
@@ -82,8 +82,8 @@ impl Stand {
             "--dockerfile=Dockerfile".to_owned(),
             "--context=dir:///workspace".to_owned(),
             "--no-push".to_owned(),
-            "--oci-layout-path=/out/image".to_owned(),
-            "--digest-file=/out/digest".to_owned(),
+            "--oci-layout-path=/lab/out/image".to_owned(),
+            "--digest-file=/lab/out/digest".to_owned(),
             format!("--registry-mirror={mirror}"),
             format!("--insecure-registry={mirror}"),
             "--skip-default-registry-fallback".to_owned(),
@@ -93,9 +93,9 @@ impl Stand {
         self.executor
             .container()
             .mount(&context, "/workspace")
-            .mount(&case.folder, "/case")
-            .mount_writable(out, "/out")
-            .working_dir("/case")
+            .mount(&case.folder, "/lab/case")
+            .mount_writable(out, "/lab/out")
+            .working_dir("/lab/case")
             .env("NO_COLOR", "1")
             .time_limit(Duration::from_mins(3))
             .run(arguments)
