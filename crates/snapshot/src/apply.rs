@@ -119,9 +119,12 @@ struct Applier<'a> {
     places: HashMap<PathBuf, Rc<Place>>,
     pending: HashMap<PathBuf, Pending>,
     /// Hard links made, by device and inode: the names whose cards moved.
-    linked: HashMap<(u64, u64), Vec<(PathBuf, Vec<u8>)>>,
+    linked: HashMap<(u64, u64), Vec<Named>>,
     bytes: u64,
 }
+
+/// A name in a folder.
+type Named = (PathBuf, Vec<u8>);
 
 /// Why an entry was not made.
 enum Obstacle {
@@ -380,13 +383,13 @@ impl<'a> Applier<'a> {
         if entry.link.contains(&0) {
             return Err(refused(entry, "the target of the link has a NUL in it"));
         }
-        let (kind, made) = match self.make_special(entry, place, name) {
+        let (kind, made) = match Self::make_special(entry, place, name) {
             (_, Err(Errno::EXIST)) => {
                 let stat = stat_at(place.fd.as_fd(), name)?;
                 if !self.make_way(place, name, real, &stat)? {
                     return Ok(());
                 }
-                self.make_special(entry, place, name)
+                Self::make_special(entry, place, name)
             }
             made => made,
         };
@@ -406,7 +409,7 @@ impl<'a> Applier<'a> {
         self.note(place, name, kind, hash)
     }
 
-    fn make_special(&self, entry: &Entry, place: &Place, name: &[u8]) -> (Kind, rustix::io::Result<()>) {
+    fn make_special(entry: &Entry, place: &Place, name: &[u8]) -> (Kind, rustix::io::Result<()>) {
         let node = |kind| {
             let device = rustix::fs::makedev(entry.device.0, entry.device.1);
             rustix::fs::mknodat(&place.fd, name, kind, Mode::from(0o600), device)

@@ -388,7 +388,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let long = "d/".repeat(300) + "file";
-        let bytes = archive(&[file(b"a", b"hello", 5), file(long.as_bytes(), &[7; 600_000], -5), file(b"z", b"", 0)]);
+        let bytes =
+            archive(&[file(b"a", b"hello", 5), file(long.as_bytes(), &vec![7; 600_000], -5), file(b"z", b"", 0)]);
         let read = all(&bytes).unwrap();
         assert_eq!(read[0], ("a".into(), 5_000_000_000, b"hello".to_vec()));
         assert_eq!((&read[1].0, read[1].1, read[1].2.len()), (&long, -5_000_000_000, 600_000));

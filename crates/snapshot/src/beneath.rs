@@ -170,7 +170,7 @@ impl Beneath {
             let here = above.last().map_or(self.root(), OwnedFd::as_fd);
             let stat = match stat_at(here, &name) {
                 Ok(stat) => stat,
-                Err(Errno::NOENT) => return self.end(above, real, name, None, todo),
+                Err(Errno::NOENT) => return self.end(above, &real, name, None, todo),
                 Err(error) => return Err(error),
             };
             let last = todo.is_empty();
@@ -190,7 +190,7 @@ impl Beneath {
                         todo.push_front(step);
                     }
                 }
-                _ if last => return self.end(above, real, name, Some(stat), todo),
+                _ if last => return self.end(above, &real, name, Some(stat), todo),
                 crate::Kind::Dir => {
                     above.push(open_folder(here, &name)?);
                     real.push(name);
@@ -207,7 +207,7 @@ impl Beneath {
             }
             Some(name) => {
                 let stat = above.pop().map(|fd| stat_of(fd.as_fd())).transpose()?;
-                self.end(above, real, name, stat, VecDeque::new())
+                self.end(above, &real, name, stat, [])
             }
         }
     }
@@ -215,10 +215,10 @@ impl Beneath {
     fn end(
         &self,
         mut above: Vec<OwnedFd>,
-        real: Vec<OsString>,
+        real: &[OsString],
         name: OsString,
         stat: Option<Stat>,
-        todo: VecDeque<Step>,
+        todo: impl IntoIterator<Item = Step>,
     ) -> rustix::io::Result<End> {
         let fd = above.pop().map_or_else(|| duplicate(self.root()), Ok)?;
         let mut rest = Vec::new();

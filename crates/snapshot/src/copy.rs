@@ -177,12 +177,11 @@ impl Copier<'_> {
         let level = Level::new(source, from.into(), PathBuf::new(), stat, to.into())?;
         self.levels.push(Level { target: Some(target), ..level });
         while let Some(level) = self.levels.last_mut() {
-            match level.names.next() {
-                Some(name) => self.below(&name)?,
-                None => {
-                    let done = self.levels.pop().expect("it was just looked at");
-                    self.leave(&done)?;
-                }
+            if let Some(name) = level.names.next() {
+                self.below(&name)?;
+            } else {
+                let done = self.levels.pop().expect("it was just looked at");
+                self.leave(&done)?;
             }
         }
         Ok(())

@@ -110,7 +110,8 @@ impl Header<'_> {
 
 /// How many zero bytes follow content of that size.
 pub(crate) fn padding(size: u64) -> usize {
-    (BLOCK - (size % BLOCK as u64) as usize) % BLOCK
+    let over = usize::try_from(size % BLOCK as u64).expect("less than a block");
+    (BLOCK - over) % BLOCK
 }
 
 fn sealed(mut block: [u8; BLOCK]) -> [u8; BLOCK] {

@@ -42,13 +42,13 @@ impl Indexed {
         distrustful
     }
 
-    fn rules(&self, root: &RootFs, hash_new: bool) -> Rules {
+    fn rules(&self, root: &RootFs, hash_from: i64) -> Rules {
         Rules {
             mode: self.mode,
             trusted: self.mode != SnapshotMode::Full
                 || *self.trusted.get_or_init(|| clock::ctime_is_trusted(root.beneath().root())),
             safe_before: self.safe_before.load(Ordering::Relaxed),
-            hash_new,
+            hash_from,
         }
     }
 
@@ -94,7 +94,8 @@ impl Indexed {
 impl Snapshotter for Indexed {
     fn reset(&mut self, root: &RootFs) -> Result<()> {
         let now = clock::now(root.beneath().root());
-        let rules = self.rules(root, true);
+        // Nobody else will compute the hashes of a starting point.
+        let rules = self.rules(root, i64::MIN);
         self.index = Index::new();
         let Seen { newest, .. } = look::everywhere(&mut self.index, root.beneath(), root.ignore(), rules)?;
         self.newest = newest;
@@ -135,7 +136,9 @@ impl Snapshotter for Indexed {
 
     fn changes(&mut self, root: &RootFs, scope: &Scope) -> Result<Vec<Change>> {
         let now = clock::now(root.beneath().root());
-        let rules = self.rules(root, false);
+        // A look at some paths leaves the tick where it is: it is for the caller to settle before a command starts.
+        let hash_from = if matches!(scope, Scope::Everywhere) { low(now) } else { i64::MAX };
+        let rules = self.rules(root, hash_from);
         let (index, beneath, ignore) = (&mut self.index, root.beneath(), root.ignore());
         match scope {
             Scope::Everywhere => {

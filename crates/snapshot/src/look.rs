@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use crate::beneath::{self, Beneath};
 use crate::error::During as _;
-use crate::index::{Arena, Id, Index, Interned, NO_HASH, Node, ROOT, Shape, UNKNOWN, low};
+use crate::index::{Arena, Id, Index, Interned, NO_HASH, Node, ROOT, Shape, low};
 use crate::metadata::Stat;
 use crate::walk::{self, Worker};
 use crate::{Change, ChangeKind, Ignore, Kind, Result, SnapshotError, SnapshotMode, attributes, content};
@@ -29,9 +29,9 @@ pub(crate) struct Rules {
     pub(crate) trusted: bool,
     /// An entry with a ctime from here on may have been changed later within the same tick, and is hashed.
     pub(crate) safe_before: i64,
-    /// Whether the content of entries not known before is hashed at once: it is for a starting point, for which nobody
-    /// else will.
-    pub(crate) hash_new: bool,
+    /// The content of new and changed files with a ctime from here on is hashed at once, since the next look will not
+    /// believe their cards. Older ones are hashed when they are packed.
+    pub(crate) hash_from: i64,
 }
 
 /// A folder whose descriptor would be one too many is opened from the root again when its turn comes.
@@ -291,12 +291,11 @@ impl<'a, 'b> Looker<'a, 'b> {
     }
 
     fn visit(&mut self, folder: &Folder, more: &mut Vec<Folder>) -> rustix::io::Result<()> {
-        let fd = match &folder.above {
-            Some(above) => beneath::open_listing(above.as_fd(), &folder.trail.name)?,
-            None => {
-                let path = self.look.beneath.exact_folder(&folder.trail.path())?;
-                beneath::open_listing(path.as_fd(), b".")?
-            }
+        let fd = if let Some(above) = &folder.above {
+            beneath::open_listing(above.as_fd(), &folder.trail.name)?
+        } else {
+            let path = self.look.beneath.exact_folder(&folder.trail.path())?;
+            beneath::open_listing(path.as_fd(), b".")?
         };
         let fd = Arc::new(fd);
         let mut listing = std::mem::take(&mut self.listing);
@@ -446,8 +445,7 @@ impl<'a, 'b> Looker<'a, 'b> {
         let moved = (old.ino, before.dev) != (stat.ino, stat.dev);
         let relinked = moved && kind != Kind::Dir && (before.nlink > 1 || stat.nlink > 1);
         if differs(old, before, node, stat) || (kind == Kind::File && old.size != stat.size) || relinked {
-            node.hash = NO_HASH;
-            node.attributes = UNKNOWN;
+            self.compute(node, stat, at, name)?;
             return Ok(true);
         }
         let attributes = attributes::digest(&attributes::read(at, name, kind)?);
@@ -457,6 +455,7 @@ impl<'a, 'b> Looker<'a, 'b> {
             Kind::File if stat.size > 0 => {
                 if old.hash == NO_HASH {
                     differ = true;
+                    self.compute(node, stat, at, name)?;
                 } else {
                     node.hash = content::of_file(at, name, &mut self.bytes)?;
                     differ |= node.hash != old.hash;
@@ -475,17 +474,26 @@ impl<'a, 'b> Looker<'a, 'b> {
     fn unknown(&mut self, stat: &Stat, at: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Node> {
         self.found.newest = self.found.newest.max(stat.ctime);
         let mut node = Node::new(ROOT, stat, self.shape(stat));
-        if self.look.rules.hash_new && self.look.rules.mode == SnapshotMode::Full {
-            let kind = stat.kind();
-            let attributes = attributes::digest(&attributes::read(at, name, kind)?);
-            node.attributes = lock(&self.look.attributes).number(attributes);
-            match kind {
-                Kind::File if stat.size > 0 => node.hash = content::of_file(at, name, &mut self.bytes)?,
-                Kind::Symlink => node.hash = content::of_link(at, name)?,
-                _ => {}
-            }
+        if self.look.rules.mode == SnapshotMode::Full {
+            self.compute(&mut node, stat, at, name)?;
         }
         Ok(node)
+    }
+
+    /// What the next look compares by, as far as it will not be learned when the entry is packed.
+    fn compute(&mut self, node: &mut Node, stat: &Stat, at: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
+        let kind = stat.kind();
+        let attributes = attributes::digest(&attributes::read(at, name, kind)?);
+        node.attributes = lock(&self.look.attributes).number(attributes);
+        let rules = self.look.rules;
+        node.hash = match kind {
+            Kind::File if stat.size > 0 && (!rules.trusted || low(stat.ctime) >= rules.hash_from) => {
+                content::of_file(at, name, &mut self.bytes)?
+            }
+            Kind::Symlink => content::of_link(at, name)?,
+            _ => NO_HASH,
+        };
+        Ok(())
     }
 
     fn shape(&mut self, stat: &Stat) -> u32 {

@@ -37,3 +37,52 @@ pub(crate) fn moves_ctime(folder: BorrowedFd<'_>) -> rustix::io::Result<bool> {
     unsafe { rustix::mm::munmap(mapping, PAGE)? };
     moved
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::{ChangeKind, Ignore, RootFs, Scope, SnapshotMode};
+
+    /// Changes the first byte of a file through a shared mapping and puts its time back.
+    fn overwrite(path: &Path) {
+        let file = fs::File::options().read(true).write(true).open(path).unwrap();
+        let time = file.metadata().unwrap().modified().unwrap();
+        let both = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping of a file that has a byte there; written once and unmapped.
+        unsafe {
+            let mapping = rustix::mm::mmap(std::ptr::null_mut(), PAGE, both, MapFlags::SHARED, &file, 0).unwrap();
+            mapping.cast::<u8>().write_volatile(b'!');
+            rustix::mm::munmap(mapping, PAGE).unwrap();
+        }
+        file.set_modified(time).unwrap();
+    }
+
+    fn a_write_through_a_mapping_is_found(folder: &Path) {
+        fs::write(folder.join("file"), "content").unwrap();
+        let root = RootFs::open(folder, Ignore::default()).unwrap();
+        let mut snapshotter = SnapshotMode::Full.snapshotter();
+        snapshotter.reset(&root).unwrap();
+        snapshotter.settle(&root).unwrap();
+        overwrite(&folder.join("file"));
+        let changes = snapshotter.changes(&root, &Scope::Everywhere).unwrap();
+        assert_eq!(changes, [crate::Change::new(ChangeKind::Modify, "/file")]);
+    }
+
+    #[test]
+    fn a_write_through_a_mapping_is_found_where_it_moves_the_ctime() {
+        let folder = tempfile::tempdir().unwrap();
+        a_write_through_a_mapping_is_found(folder.path());
+    }
+
+    #[test]
+    fn a_write_through_a_mapping_is_found_on_tmpfs_where_it_moves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let _mounted = crate::scratch::mount_tmpfs(folder.path(), "1m");
+        let open = rustix::fs::open(folder.path(), OFlags::DIRECTORY, Mode::empty()).unwrap();
+        assert!(!moves_ctime(open.as_fd()).unwrap());
+        a_write_through_a_mapping_is_found(folder.path());
+    }
+}

@@ -82,13 +82,7 @@ impl Clause {
             'x' => spread(1),
             'X' if is_dir || mode & 0o111 != 0 => spread(1),
             's' => (if self.who & 0o700 != 0 { 0o4000 } else { 0 }) | (if self.who & 0o070 != 0 { 0o2000 } else { 0 }),
-            't' => {
-                if self.who == 0o777 {
-                    0o1000
-                } else {
-                    0
-                }
-            }
+            't' if self.who == 0o777 => 0o1000,
             'u' => spread(mode >> 6 & 7),
             'g' => spread(mode >> 3 & 7),
             'o' => spread(mode & 7),

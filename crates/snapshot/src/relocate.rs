@@ -134,15 +134,12 @@ fn unescape(field: &[u8]) -> Vec<u8> {
             .then(|| behind.get(..3))
             .flatten()
             .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        match code {
-            Some(code) => {
-                out.push(code);
-                rest = &behind[3..];
-            }
-            None => {
-                out.push(byte);
-                rest = behind;
-            }
+        if let Some(code) = code {
+            out.push(code);
+            rest = &behind[3..];
+        } else {
+            out.push(byte);
+            rest = behind;
         }
     }
     out

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -146,21 +146,21 @@ impl RootFs {
             if self.ignore.covers(&real) {
                 return Err(SnapshotError::Ignored { path: real });
             }
-            fd = make_dir(fd, name.as_bytes(), ownership).during("make the folder", &real)?;
+            fd = make_dir(fd.as_fd(), name.as_bytes(), ownership).during("make the folder", &real)?;
             made.push(real.clone());
         }
         Ok(made)
     }
 }
 
-fn make_dir(at: OwnedFd, name: &[u8], ownership: &Ownership) -> rustix::io::Result<OwnedFd> {
+fn make_dir(at: BorrowedFd<'_>, name: &[u8], ownership: &Ownership) -> rustix::io::Result<OwnedFd> {
     let mode = Mode::from(ownership.mode & 0o7777);
-    rustix::fs::mkdirat(&at, name, mode)?;
+    rustix::fs::mkdirat(at, name, mode)?;
     let (uid, gid) = (Uid::from_raw(ownership.uid), Gid::from_raw(ownership.gid));
-    rustix::fs::chownat(&at, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    rustix::fs::chownat(at, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
     // Once more, since the umask had its say, and after the owner, who takes setuid away.
-    rustix::fs::chmodat(&at, name, mode, AtFlags::empty())?;
-    open_folder(at.as_fd(), std::ffi::OsStr::from_bytes(name))
+    rustix::fs::chmodat(at, name, mode, AtFlags::empty())?;
+    open_folder(at, std::ffi::OsStr::from_bytes(name))
 }
 
 fn in_the_way(path: &Path) -> SnapshotError {

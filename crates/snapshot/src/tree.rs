@@ -173,8 +173,7 @@ impl Line<'_> {
             _ => {}
         }
         for (name, value) in self.attributes {
-            let value: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
-            let _ = write!(out, " {}={value}", escape(name));
+            let _ = write!(out, " {}={}", escape(name), hex(value));
         }
         out.push('\n');
     }
@@ -206,5 +205,12 @@ fn hash(at: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<String> {
 }
 
 fn short(hasher: Sha256) -> String {
-    hasher.finalize()[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hasher.finalize()[..6])
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

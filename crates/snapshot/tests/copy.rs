@@ -1,5 +1,7 @@
 //! COPY's rules, each seen in what `BuildKit` does.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
@@ -7,9 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
-use zuwai_snapshot::{
-    Copied, CopyRequest, Ignore, Include, Ownership, Result, RootFs, SnapshotError, copy, tree,
-};
+use zuwai_snapshot::{Copied, CopyRequest, Ignore, Include, Ownership, Result, RootFs, SnapshotError, copy, tree};
 
 struct Scratch {
     _tmp: tempfile::TempDir,
@@ -166,10 +166,7 @@ fn what_is_not_included_is_left_out_and_empty_folders_are_not_made_for_it() {
     };
     let request = CopyRequest { include: &include, ..scratch.request("/", "/to") };
     let copied = copy(&request, &scratch.target).unwrap();
-    assert_eq!(
-        paths(&copied),
-        ["/to", "/to/a", "/to/a/x", "/to/b", "/to/b/x", "/to/c", "/to/c/d", "/to/c/d/y"]
-    );
+    assert_eq!(paths(&copied), ["/to", "/to/a", "/to/a/x", "/to/b", "/to/b/x", "/to/c", "/to/c/d", "/to/c/d/y"]);
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! The law: applying the tar of the changes from A to B onto A gives B. Trees and what happens to them are generated;
 //! the number of cases is `PROPTEST_CASES`, 500 unless said otherwise.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
@@ -183,7 +186,8 @@ fn picture(root: &RootFs) -> String {
     let mut picture = tree::render(root).unwrap();
     for path in paths(root.path()).iter().skip(1) {
         let facts = fs::symlink_metadata(path).unwrap();
-        picture.push_str(&format!("{} {path:?}\n", facts.mtime(), path = path.strip_prefix(root.path()).unwrap()));
+        let name = path.strip_prefix(root.path()).unwrap().as_os_str().as_bytes().escape_ascii();
+        let _ = writeln!(picture, "{} {name}", facts.mtime());
     }
     picture
 }
@@ -266,7 +270,9 @@ fn the_same_tree_gives_the_same_bytes() {
             let mut snapshotter = SnapshotMode::Full.snapshotter();
             snapshotter.reset(&root).unwrap();
             fs::create_dir(root.path().join("folder")).unwrap();
-            steps.iter().for_each(|step| take(step, root.path()));
+            for step in &steps {
+                take(step, root.path());
+            }
             let time = Timespec { tv_sec: 1_600_000_000, tv_nsec: 0 };
             for path in paths(root.path()) {
                 let times = Timestamps { last_access: time, last_modification: time };

@@ -52,7 +52,8 @@ pub(crate) fn unfinished(entries: &[Raw<'_>]) -> Vec<u8> {
             let mut records = Vec::new();
             for (key, value) in entry.pax {
                 let rest = key.len() + value.len() + 3;
-                let length = (1..).map(|digits| rest + digits).find(|length| length.to_string().len() == length - rest);
+                let length =
+                    (1..10).map(|digits| rest + digits).find(|length| length.to_string().len() == length - rest);
                 records.extend(format!("{} {key}=", length.unwrap()).into_bytes());
                 records.extend(*value);
                 records.push(b'\n');
