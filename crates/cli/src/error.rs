@@ -57,8 +57,13 @@ impl Failure {
             ) => "error building image: error building stage",
             _ => "error building image",
         };
-        let excerpt = error.span().map(excerpt);
-        Self { excerpt, code: error.exit_code(), ..Self::of(attempt, error, error.hint()) }
+        let failure = Self::of(attempt, error, error.hint());
+        let causes = match error {
+            // Its own text is in the headline, behind its place.
+            BuildError::Syntax(syntax) => causes(syntax, &failure.headline),
+            _ => failure.causes,
+        };
+        Self { causes, excerpt: error.span().map(excerpt), code: error.exit_code(), ..failure }
     }
 
     /// The same, ended by another exit code.
@@ -146,6 +151,25 @@ mod tests {
         source: io::Error,
     }
 
+    #[derive(Debug, thiserror::Error)]
+    #[error("step 1: {source}")]
+    struct Step {
+        source: Read,
+    }
+
+    #[test]
+    fn the_first_words_say_in_which_part_it_failed() {
+        let missing = BuildError::NoDockerfile { name: "x".to_owned(), first: "/a/x".into(), second: "/b/x".into() };
+        let text = Failure::build(&missing).text();
+        assert!(text.starts_with("error building image: parsing dockerfile: "), "{text}");
+        let pack = BuildError::Pack(io::Error::other("the disk is gone"));
+        let text = Failure::build(&pack).text();
+        assert_eq!(text, "error building image: error building stage: pack a layer\n  caused by: the disk is gone");
+        let text = Failure::build(&BuildError::Cancelled).text();
+        assert_eq!(text, "error building image: the build was cancelled");
+        assert_eq!(Failure::build(&BuildError::Cancelled).with_code(143).code, 143);
+    }
+
     #[test]
     fn causes_are_told_once_each() {
         let error = Read { name: "a file", source: io::Error::other("the disk is gone") };
@@ -154,11 +178,6 @@ mod tests {
             failure.text(),
             "error building image: read a file\n  caused by: the disk is gone\n  hint: buy a disk"
         );
-        #[derive(Debug, thiserror::Error)]
-        #[error("step 1: {source}")]
-        struct Step {
-            source: Read,
-        }
         let error = Step { source: Read { name: "a file", source: io::Error::other("the disk is gone") } };
         assert_eq!(Failure::of("x", &error, None).text(), "x: step 1: read a file\n  caused by: the disk is gone");
     }

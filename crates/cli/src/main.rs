@@ -9,6 +9,7 @@ mod builder_output;
 mod credentials;
 mod environment;
 mod error;
+mod feature_flags;
 mod flags;
 mod machine;
 mod progress;

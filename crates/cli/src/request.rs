@@ -10,6 +10,7 @@ use zuwai_registry::{ClientOptions, Compression, ImageFormat, Platform, Referenc
 
 use crate::args::{UsageError, Values};
 use crate::environment::Environment;
+use crate::feature_flags;
 use crate::progress::{Format, LogOptions, Verbosity};
 use crate::values::{boolean, pair};
 
@@ -266,12 +267,20 @@ fn git_credentials(environment: &Environment) -> Option<(String, String)> {
 }
 
 fn client(values: &Values, transport: TransportOptions) -> Result<ClientOptions, UsageError> {
+    let push = !values.switch("no-push");
+    if values.switch("skip-tls-verify-pull") && push && !values.switch("skip-tls-verify") {
+        return Err(UsageError::new(
+            "--skip-tls-verify-pull: a build that pushes cannot leave certificates unverified for pulls \
+             alone yet",
+        )
+        .hint("name the registries that are pulled from with --skip-tls-verify-registry"));
+    }
     let filled = |name: &str| values.list(name).iter().filter(|value| !value.is_empty()).cloned().collect::<Vec<_>>();
     let mut options = ClientOptions {
         transport,
         insecure: values.switch("insecure"),
         insecure_pull: values.switch("insecure-pull"),
-        skip_tls_verify: values.switch("skip-tls-verify"),
+        skip_tls_verify: values.switch("skip-tls-verify") || values.switch("skip-tls-verify-pull"),
         insecure_registries: filled("insecure-registry"),
         skip_tls_verify_registries: filled("skip-tls-verify-registry"),
         mirrors: filled("registry-mirror"),
@@ -338,6 +347,7 @@ fn ignored(values: &Values) -> Result<Vec<PathBuf>, UsageError> {
 
 /// Variables that change something in Kaniko and nothing here.
 fn unread_variables(environment: &Environment, warnings: &mut Vec<String>) {
+    warnings.extend(feature_flags::warning(environment));
     for (name, why) in [
         ("KANIKO_PRINT_PLAN", "there is no plan to print yet"),
         ("KANIKO_TELEMETRY_ENDPOINT", "nothing is reported to anybody"),
@@ -533,6 +543,15 @@ mod tests {
             message(&["--no-push", "--registry-client-cert=x=/c"]),
             "--registry-client-cert: x=/c is not REGISTRY=CERT,KEY"
         );
+    }
+
+    #[test]
+    fn certificates_go_unverified_only_where_that_was_asked_for() {
+        let skips = |words: &[&str]| wish(words, &[]).map(|wanted| wanted.client.skip_tls_verify);
+        assert!(skips(&["--no-push", "--skip-tls-verify-pull"]).unwrap());
+        assert!(skips(&["-d", "a", "--skip-tls-verify-pull", "--skip-tls-verify"]).unwrap());
+        assert!(!skips(&["-d", "a", "--skip-tls-verify-pull=false"]).unwrap());
+        assert!(message(&["-d", "a", "--skip-tls-verify-pull"]).starts_with("--skip-tls-verify-pull: "));
     }
 
     #[test]

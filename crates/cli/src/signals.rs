@@ -42,3 +42,26 @@ impl Signalled {
         u8::try_from(self.0.load(Ordering::SeqCst)).ok().filter(|code| *code != 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_first_signal_asks_the_build_to_stop() {
+        let cancel = Cancel::default();
+        let signalled = Signalled::listen(&cancel).unwrap();
+        assert_eq!(signalled.exit_code(), None);
+        low_level::raise(SIGTERM).unwrap();
+        for _ in 0..500 {
+            if cancel.is_cancelled() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        assert!(cancel.is_cancelled());
+        assert_eq!(signalled.exit_code(), Some(143));
+    }
+}

@@ -151,7 +151,7 @@ mod tests {
 
     fn shown(format: Format, timestamp: bool, verbosity: Verbosity, message: &str) -> String {
         let options = LogOptions { format, verbosity: Verbosity::Trace, timestamp };
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_hours(490_896);
         line(options, verbosity, message, now, Duration::from_millis(3_900))
     }
 
