@@ -21,10 +21,8 @@ fn main() -> io::Result<()> {
         io::copy(&mut File::open(&path)?, &mut writer)?;
         let layer = writer.finish()?;
         #[expect(clippy::cast_precision_loss, reason = "a table for people")]
-        let (speed, size) = (
-            plain as f64 / 1e6 / start.elapsed().as_secs_f64(),
-            100.0 * layer.descriptor.size as f64 / plain as f64,
-        );
+        let (speed, size) =
+            (plain as f64 / 1e6 / start.elapsed().as_secs_f64(), 100.0 * layer.descriptor.size as f64 / plain as f64);
         println!("{:<20} {speed:>8.0} {size:>8.1}", format!("{compression:?}"));
     }
     Ok(())

@@ -12,6 +12,22 @@
 //! | [`auth`] | credentials: which one is shown to which registry |
 //! | [`client`] | the distribution protocol: pull and push |
 //! | [`layout`], [`archive`] | an image as a folder, and as a tar file |
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use zuwai_registry::{BlobDir, Client, ClientOptions, Platform, auth::Anonymous};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::new(ClientOptions::default(), Arc::new(Anonymous))?;
+//! let blobs = BlobDir::open("blobs")?;
+//! let pulled = client.pull(&"registry.example.com/base:1".parse()?, &Platform::host(), &blobs)?;
+//! let mut image = pulled.image;
+//! image.config.config.labels.insert("kind".to_owned(), "copy".to_owned());
+//! let digest = client.push(&image, &["registry.example.com/copy:1".parse()?])?;
+//! println!("{digest}");
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod archive;
 pub mod auth;

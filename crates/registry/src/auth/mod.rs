@@ -4,6 +4,7 @@
 //! the client shows what it answers, and to nobody but the registry it is for and that registry's token service.
 
 mod docker_config;
+mod env;
 mod helper;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use std::fmt;
 use crate::image::Reference;
 
 pub use docker_config::{ConfigSource, DockerConfigKeychain};
+pub use env::EnvKeychain;
 pub use helper::{HelperOptions, HelperOutcome};
 
 /// Finds the credential for a repository.

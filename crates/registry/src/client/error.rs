@@ -23,9 +23,6 @@ pub enum RegistryError {
         reason: String,
         /// Whether it may well work in a moment: a name that does not exist still will not.
         passing: bool,
-        /// The whole chain.
-        #[source]
-        source: Box<dyn Error + Send + Sync>,
     },
     /// The server stopped sending, or never answered.
     #[error("{attempted}: {server} made no progress for {} s", .after.as_secs())]
@@ -44,9 +41,6 @@ pub enum RegistryError {
         server: String,
         /// What is wrong with it.
         reason: String,
-        /// The whole chain.
-        #[source]
-        source: Box<dyn Error + Send + Sync>,
     },
     /// The registry did not take the credential, or wants one.
     #[error(
@@ -201,23 +195,21 @@ pub enum RegistryError {
         limit: u64,
     },
     /// The image was found in none of several places.
-    #[error("image not found on any configured mapped registries for {reference}{}", places(.failed))]
+    #[error("image not found on any configured mapped registries for {reference}{}", places("tried", .failed))]
     NoMirror {
         /// The image as it was asked for.
         reference: String,
         /// Each place that was tried and why it failed.
         failed: Vec<String>,
         /// The last place's error.
-        #[source]
         last: Box<RegistryError>,
     },
     /// A mirror failed first, and then the registry itself.
-    #[error("{last}{}", places(.failed))]
+    #[error("{}{}", with_causes(.last.as_ref()), places("tried before", .failed))]
     AfterMirrors {
         /// Each mirror that was tried and why it failed.
         failed: Vec<String>,
         /// The error of the registry itself.
-        #[source]
         last: Box<RegistryError>,
     },
     /// A source of credentials cannot be read.
@@ -287,8 +279,8 @@ fn said(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(": {message}") }
 }
 
-fn places(failed: &[String]) -> String {
-    if failed.is_empty() { String::new() } else { format!(" (tried before: {})", failed.join("; ")) }
+fn places(tried: &str, failed: &[String]) -> String {
+    if failed.is_empty() { String::new() } else { format!(" ({tried}: {})", failed.join("; ")) }
 }
 
 impl RegistryError {
@@ -338,6 +330,10 @@ impl RegistryError {
                 "registries do not keep such layers: they belong to old Windows base images".to_owned()
             }
             RegistryError::NoPlatform { .. } => "choose one of these with --custom-platform".to_owned(),
+            RegistryError::Status { code: 404, message, .. } if message.contains("NAME_UNKNOWN") => {
+                "the repository does not exist, and this registry does not make it by itself: create it first"
+                    .to_owned()
+            }
             RegistryError::Status { code: 429, .. } => {
                 "the registry limits how often it may be asked: log in, or use a mirror with --registry-mirror"
                     .to_owned()
@@ -399,6 +395,20 @@ fn spoke_plain_http(reason: &str) -> bool {
 
 fn host(server: &str) -> &str {
     server.split_once("://").map_or(server, |(_, host)| host)
+}
+
+/// An error and its causes in one line, for places where no chain is printed.
+pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut current = error.source();
+    while let Some(cause) = current {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            let _ = write!(text, ": {words}");
+        }
+        current = cause.source();
+    }
+    text
 }
 
 /// The innermost cause of an error: where the reason is.

@@ -145,7 +145,8 @@ impl Http {
         }
     }
 
-    async fn once(
+    /// Makes the request and follows nothing.
+    pub(super) async fn once(
         &self,
         endpoint: &Endpoint,
         call: &Call,
@@ -385,16 +386,14 @@ fn classify(error: reqwest::Error, attempted: &str, url: &Url) -> RegistryError 
         current = next_cause(cause);
     }
     if let Some(reason) = untrusted {
-        return RegistryError::Certificate { server, reason, source: Box::new(error.without_url()) };
+        return RegistryError::Certificate { server, reason };
     }
     if let Some(reason) = unreadable {
         let source = io::Error::other(reason);
         return RegistryError::Io { attempted: format!("{attempted}: cannot read the blob"), source };
     }
-    // A URL may hold a signature or a token: it is left out.
-    let error = error.without_url();
-    let reason = innermost(&error);
-    RegistryError::Unreachable { server, reason, passing, source: Box::new(error) }
+    // The outer errors say nothing but the URL, which may hold a signature or a token.
+    RegistryError::Unreachable { server, reason: innermost(&error.without_url()), passing }
 }
 
 /// The cause of an error. An I/O error passes over the error it was made of, which is the one that says what it is.
@@ -420,7 +419,8 @@ pub(super) fn message_of(body: &[u8]) -> String {
     };
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned).filter(|text| !text.is_empty());
     let errors = value["errors"].as_array().into_iter().flatten().map(|error| {
-        let parts = [text(&error["code"]), text(&error["message"]), detail_of(&error["detail"])];
+        // A detail that is no text is for programs.
+        let parts = [text(&error["code"]), text(&error["message"]), text(&error["detail"])];
         parts.into_iter().flatten().collect::<Vec<_>>().join(": ")
     });
     let errors: Vec<String> = errors.filter(|error| !error.is_empty()).collect();
@@ -429,16 +429,6 @@ pub(super) fn message_of(body: &[u8]) -> String {
     }
     let plain = ["error", "error_description", "message", "details", "detail"].map(|key| text(&value[key]));
     shortened(&plain.into_iter().flatten().collect::<Vec<_>>().join(": "))
-}
-
-fn detail_of(detail: &serde_json::Value) -> Option<String> {
-    match detail {
-        serde_json::Value::Null => None,
-        serde_json::Value::String(text) if text.is_empty() => None,
-        serde_json::Value::String(text) => Some(text.clone()),
-        serde_json::Value::Object(map) if map.is_empty() => None,
-        other => Some(other.to_string()),
-    }
 }
 
 fn shortened(text: &str) -> String {
@@ -466,7 +456,7 @@ mod tests {
         for (body, message) in [
             (
                 r#"{"errors":[{"code":"DENIED","message":"requested access to the resource is denied","detail":[{"Type":"r"}]}]}"#,
-                r#"DENIED: requested access to the resource is denied: [{"Type":"r"}]"#,
+                "DENIED: requested access to the resource is denied",
             ),
             (r#"{"errors":[{"code":"A","message":"b","detail":{}},{"code":"C"}]}"#, "A: b; C"),
             (r#"{"details":"incorrect username or password"}"#, "incorrect username or password"),

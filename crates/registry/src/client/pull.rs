@@ -9,7 +9,7 @@ use super::Pulled;
 use super::download::{Download, LazyBlob, Source};
 use super::endpoint::Place;
 use super::engine::Engine;
-use super::error::RegistryError;
+use super::error::{RegistryError, with_causes};
 use super::session::{Purpose, Session, call, header, scopes};
 use crate::blob::BlobDir;
 use crate::image::{
@@ -52,8 +52,8 @@ impl Session {
             let place = match self.place(&candidate.reference, Purpose::Pull, candidate.plain_http).await {
                 Ok(place) => place,
                 Err(error) => {
-                    failed.push(format!("{}: {error}", candidate.reference));
-                    last = Some((candidate.reference == *reference, error));
+                    failed.push(why(&candidate.reference, &error));
+                    last = Some((candidate.reference.clone(), error));
                     continue;
                 }
             };
@@ -67,22 +67,23 @@ impl Session {
                     places.push(place);
                 }
                 Err(error) => {
-                    failed.push(format!("{}: {error}", candidate.reference));
-                    last = Some((candidate.reference == *reference, error));
+                    failed.push(why(&candidate.reference, &error));
+                    last = Some((candidate.reference.clone(), error));
                 }
             }
         }
         if let Some((digest, manifest, config)) = found {
             return Ok(Found { places, digest, manifest, config });
         }
-        let (original, error) = last.expect("there is always one place to look");
+        let (tried, error) = last.expect("there is always one place to look");
+        let original = tried == *reference;
         failed.pop();
         Err(match (mirrored, original) {
             (false, _) => error,
             (true, true) if failed.is_empty() => error,
             (true, true) => RegistryError::AfterMirrors { failed, last: Box::new(error) },
             (true, false) => {
-                failed.push(error.to_string());
+                failed.push(why(&tried, &error));
                 RegistryError::NoMirror { reference: reference.to_string(), failed, last: Box::new(error) }
             }
         })
@@ -221,6 +222,12 @@ impl Found {
         };
         Pulled { image, digest: self.digest, origin }
     }
+}
+
+/// Why an image could not be had there, named once.
+fn why(tried: &Reference, error: &RegistryError) -> String {
+    let (name, text) = (tried.to_string(), with_causes(error));
+    if text.contains(&name) { text } else { format!("{name}: {text}") }
 }
 
 fn parse<T: serde::de::DeserializeOwned>(what: &'static str, bytes: &[u8], place: &Place) -> Result<T, RegistryError> {

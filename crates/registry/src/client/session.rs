@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::header::{HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Method, Response, StatusCode, Url};
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -95,22 +95,25 @@ impl Session {
                 headers: HeaderMap::new(),
                 body: Payload::Empty,
             };
-            // A redirect says where the registry would rather be spoken to; it is followed by the probe itself.
-            self.http.exchange(&endpoint, &call, None).await
+            self.http.once(&endpoint, &call, &call.url, None).await
         };
-        let result = repeat(&self.options.retry, || ping(plain.clone())).await;
-        let speaks_plain = match &result {
-            Ok(response) => response.url().scheme() == "http" && response.status() != StatusCode::BAD_REQUEST,
-            Err(_) => false,
+        // A server that speaks TLS answers plain HTTP with 400 or not at all; a careful one redirects.
+        let speaks_plain = |response: &Response| {
+            let leads_away =
+                header(response, LOCATION.as_str()).is_some_and(|location| location.starts_with("https://"));
+            response.status() != StatusCode::BAD_REQUEST && !(response.status().is_redirection() && leads_away)
         };
-        if speaks_plain {
+        let first = ping(plain.clone()).await;
+        if first.as_ref().is_ok_and(speaks_plain) {
             return Ok(plain);
         }
-        match (result, ping(encrypted.clone()).await) {
-            (_, Ok(_)) => Ok(encrypted),
-            (Ok(_), Err(_)) => Ok(plain),
-            (Err(error), Err(_)) => Err(error),
+        if ping(encrypted.clone()).await.is_ok() {
+            return Ok(encrypted);
         }
+        if first.is_ok() {
+            return Ok(plain);
+        }
+        repeat(&self.options.retry, || ping(plain.clone())).await.map(|_| plain.clone())
     }
 
     /// Makes a request, answers one challenge, and gives back whatever came then.

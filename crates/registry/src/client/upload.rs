@@ -1,4 +1,7 @@
 //! Blobs to a registry: asked for first, mounted from another repository where that is possible, and sent otherwise.
+//!
+//! A blob is sent whole, in one request. Pieces cost a round trip each, and do not make an upload that broke go on where it
+//! broke: the distribution registry cancels an upload whose size is not the one its location was signed for.
 
 use std::sync::Arc;
 

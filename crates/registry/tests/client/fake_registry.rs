@@ -213,6 +213,8 @@ impl Shared {
 
     fn serve(&self, head: &Head, body: &[u8]) -> Reply {
         let (path, query) = head.target.split_once('?').unwrap_or((&head.target, ""));
+        // As a proxy it is given whole addresses.
+        let path = path.strip_prefix("http://").map_or(path, |rest| rest.find('/').map_or("", |at| &rest[at..]));
         let Some(path) = path.strip_prefix("/v2/") else { return Reply::status(404) };
         if path.is_empty() {
             return Reply::status(200);

@@ -10,6 +10,7 @@ mod fake_registry;
 mod faults;
 mod images;
 mod outputs;
+mod proxies;
 mod pull;
 mod push;
 mod tls;

@@ -107,7 +107,7 @@ fn the_registry_itself_is_asked_when_its_mirrors_fail_and_both_are_in_the_error(
     let error = client.pull(&missing, &Platform::host(), &work).unwrap_err();
     let text = error.to_string();
     assert!(text.starts_with(&format!("manifest unknown: {missing}")), "{text}");
-    assert!(text.contains(&format!("tried before: {}/app:2", mirror.name())), "{text}");
+    assert!(text.contains(&format!("tried before: manifest unknown: {}/app:2", mirror.name())), "{text}");
 }
 
 #[test]
