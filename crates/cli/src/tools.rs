@@ -114,8 +114,8 @@ mod tests {
 
     #[test]
     fn force_is_not_offered_to_who_has_tried_it() {
-        let error = IsolationError::NotInContainer { why: "process 1 is systemd".to_owned() };
-        assert!(hint(&error, false).unwrap().contains("with --force"));
+        let error = IsolationError::NotInContainer { why: "process 1 is systemd".to_owned(), confirmable: false };
+        assert!(!hint(&error, false).unwrap().contains("with --force"));
         assert!(hint(&error, true).unwrap().starts_with("--force is for containers that are not recognised"));
     }
 

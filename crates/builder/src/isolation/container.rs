@@ -36,6 +36,11 @@ impl Evidence {
         {
             return Evidence::Container(format!("the root filesystem is {kind} ({device})"));
         }
+        // A disk that was made from a container's files has Docker's mark on it and is a machine all the same.
+        let disk = root_mount.filter(|(device, _)| device.starts_with("/dev/") && !device.contains("/docker-"));
+        if root.join(DOCKER_MARK).exists() && disk.is_none() {
+            return Evidence::Container(format!("/{DOCKER_MARK} exists"));
+        }
         let cgroup = read("proc/self/cgroup");
         for name in CGROUPS {
             if cgroup.contains(name) {
@@ -47,19 +52,20 @@ impl Evidence {
         if matches!(first, "systemd" | "init" | "openrc-init" | "launchd") {
             return Evidence::Machine(format!("process 1 is {first}"));
         }
-        if let Some((device, kind)) = root_mount
-            && device.starts_with("/dev/")
-        {
+        if let Some((device, kind)) = disk {
             return Evidence::Machine(format!("the root filesystem is {kind} on {device}"));
         }
         Evidence::Unknown
     }
 }
 
-/// Files that container runtimes lay: podman and CRI-O, Docker, Kubernetes, gVisor, systemd.
-const MARKS: [&str; 5] = [
+/// Docker's mark is a file like any other, and stays where a container's files are taken elsewhere.
+const DOCKER_MARK: &str = ".dockerenv";
+
+/// What container runtimes lay or mount for the time that the container runs: podman and CRI-O, Kubernetes, gVisor,
+/// systemd.
+const MARKS: [&str; 4] = [
     "run/.containerenv",
-    ".dockerenv",
     "var/run/secrets/kubernetes.io/serviceaccount",
     "__runsc_containers__",
     "run/systemd/container",
@@ -105,6 +111,14 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_whose_disk_was_made_from_a_containers_files_is_not_a_container() {
+        let disk =
+            machine(&[(".dockerenv", ""), ("proc/self/mounts", "/dev/vda / ext4 rw 0 0\n"), ("proc/1/comm", "sh\n")]);
+        let Evidence::Machine(why) = Evidence::look(disk.path(), None) else { panic!("taken for a container") };
+        assert_eq!(why, "the root filesystem is ext4 on /dev/vda");
+    }
+
+    #[test]
     fn a_machine_that_runs_docker_is_not_a_container() {
         let host = machine(&[
             ("proc/self/mounts", "/dev/sda1 / ext4 rw 0 0\noverlay /var/lib/docker/overlay2/x/merged overlay rw 0 0\n"),
@@ -119,6 +133,10 @@ mod tests {
             let container = machine(&[(mark, "")]);
             assert!(matches!(Evidence::look(container.path(), None), Evidence::Container(_)), "{mark}");
         }
+        let docker = machine(&[(".dockerenv", ""), ("proc/self/mounts", "none / zfs rw 0 0\n")]);
+        assert!(matches!(Evidence::look(docker.path(), None), Evidence::Container(_)));
+        let thin = machine(&[(".dockerenv", ""), ("proc/self/mounts", "/dev/mapper/docker-8:1-2-x / ext4 rw 0 0\n")]);
+        assert!(matches!(Evidence::look(thin.path(), None), Evidence::Container(_)));
         let overlay = machine(&[("proc/self/mounts", "overlay / overlay rw,lowerdir=/a 0 0\n")]);
         assert!(matches!(Evidence::look(overlay.path(), None), Evidence::Container(_)));
         let first = machine(&[("proc/self/cgroup", "12:pids:/kubepods/besteffort/pod1/abc\n")]);

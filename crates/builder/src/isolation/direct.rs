@@ -40,11 +40,11 @@ impl Direct {
     pub fn new(options: DirectOptions) -> Result<Direct, IsolationError> {
         match options.evidence {
             Evidence::Container(_) => {}
-            Evidence::Machine(why) => return Err(IsolationError::NotInContainer { why }),
+            Evidence::Machine(why) => return Err(IsolationError::NotInContainer { why, confirmable: false }),
             Evidence::Unknown if options.force => {}
             Evidence::Unknown => {
                 let why = "nothing shows that this one is a container's".to_owned();
-                return Err(IsolationError::NotInContainer { why });
+                return Err(IsolationError::NotInContainer { why, confirmable: true });
             }
         }
         if options.uid != 0 {
@@ -262,8 +262,9 @@ mod tests {
         let machine = Evidence::Machine("process 1 is systemd".to_owned());
         let error = Direct::new(options(machine, true, 0)).unwrap_err();
         assert!(error.to_string().ends_with("process 1 is systemd"), "{error}");
-        assert!(error.hint().is_some());
-        assert!(Direct::new(options(Evidence::Unknown, false, 0)).is_err());
+        assert!(!error.hint().unwrap().contains("--force"));
+        let error = Direct::new(options(Evidence::Unknown, false, 0)).unwrap_err();
+        assert!(error.hint().unwrap().contains("--force"));
         assert!(Direct::new(options(Evidence::Unknown, true, 0)).is_ok());
         let container = Evidence::Container("/.dockerenv exists".to_owned());
         let error = Direct::new(options(container.clone(), false, 1000)).unwrap_err();

@@ -117,6 +117,8 @@ pub enum IsolationError {
     NotInContainer {
         /// What was seen instead of a container.
         why: String,
+        /// Whether the user's word would do: nothing shows a machine either.
+        confirmable: bool,
     },
     /// Files of many owners can only be written by root.
     #[error("zuwai runs as user {uid} here; building in the container's own root filesystem needs user 0")]
@@ -164,11 +166,14 @@ impl IsolationError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            IsolationError::NotInContainer { .. } => Some(
+            IsolationError::NotInContainer { confirmable: true, .. } => Some(
                 "run the zuwai image as a container (a Pod, podman run, a CI job's image); a container that is not \
                  recognised can be confirmed with --force"
                     .to_owned(),
             ),
+            IsolationError::NotInContainer { confirmable: false, .. } => {
+                Some("run the zuwai image as a container (a Pod, podman run, a CI job's image)".to_owned())
+            }
             IsolationError::NotRoot { .. } => {
                 Some("set runAsUser: 0 in the Pod's securityContext; no other right is needed".to_owned())
             }
