@@ -60,7 +60,7 @@ fn change(root: &Path) {
     fs::set_permissions(root.join("usr/bin/t"), fs::Permissions::from_mode(0o4755)).unwrap();
     folder(&new);
     folder(&new.join("deep"));
-    write(&new.join("big"), &[b'q'; 100_000]);
+    write(&new.join("big"), &vec![b'q'; 100_000]);
     fs::hard_link(new.join("big"), new.join("aaa")).unwrap();
     symlink("../x", new.join("l")).unwrap();
     symlink("y".repeat(150), new.join("longlink")).unwrap();
@@ -109,6 +109,6 @@ fn the_layer_is_what_containerd_writes_byte_for_byte() {
     let changes = snapshotter.changes(&root, &Scope::Everywhere).unwrap();
     let mut tar = Vec::new();
     write_tar(&changes, &root, &mut tar, &WriteOptions::default()).unwrap();
-    let digest: String = Sha256::digest(&tar).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = Sha256::digest(&tar).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
     assert_eq!(digest, CONTAINERD, "\n{}", tree::render_tar(&mut &tar[..]).unwrap());
 }
