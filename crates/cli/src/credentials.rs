@@ -6,13 +6,27 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use zuwai_registry::DockerConfigKeychain;
-use zuwai_registry::auth::{ConfigSource, HelperOptions};
+use zuwai_registry::auth::{ConfigSource, DockerConfigKeychain, EnvKeychain, HelperOptions, Keychain, Keychains};
 
 use crate::environment::Environment;
 
-/// The keychain, and what the user should be told of files that could not be read.
-pub(crate) fn keychain(environment: &Environment, own_folder: &Path) -> (DockerConfigKeychain, Vec<String>) {
+/// The keychain, and what the user should be told of files that could not be read. Files come before variables named after
+/// registries, where those are asked at all.
+pub(crate) fn keychain(
+    environment: &Environment,
+    own_folder: &Path,
+    variables: bool,
+) -> (Box<dyn Keychain>, Vec<String>) {
+    let (files, warnings) = in_files(environment, own_folder);
+    let mut keychains: Vec<Box<dyn Keychain>> = vec![Box::new(files)];
+    if variables {
+        let texts = environment.all().filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)));
+        keychains.push(Box::new(EnvKeychain::new(texts.map(|(name, value)| (name.to_owned(), value.to_owned())))));
+    }
+    (Box::new(Keychains::new(keychains)), warnings)
+}
+
+fn in_files(environment: &Environment, own_folder: &Path) -> (DockerConfigKeychain, Vec<String>) {
     let mut warnings = Vec::new();
     let mut sources: Vec<ConfigSource> = environment
         .get("DOCKER_AUTH_CONFIG")
@@ -85,7 +99,6 @@ fn with_own_folder(mut search_path: Vec<PathBuf>, own_folder: &Path) -> Vec<Path
 #[cfg(test)]
 mod tests {
     use zuwai_registry::Credential;
-    use zuwai_registry::auth::Keychain as _;
 
     use super::*;
 
@@ -132,14 +145,18 @@ mod tests {
             ("HOME", &path("home")),
             ("XDG_RUNTIME_DIR", &path("run")),
             ("DOCKER_AUTH_CONFIG", variable),
+            ("KANIKO_E_EXAMPLE_COM_USER", "u"),
+            ("KANIKO_E_EXAMPLE_COM_PASSWORD", "p"),
         ]);
-        let (keychain, warnings) = keychain(&environment, folder.path());
+        let (keychain, warnings) = keychain(&environment, folder.path(), true);
         assert!(warnings.is_empty());
-        for registry in ["a", "b", "c", "d"] {
+        for registry in ["a", "b", "c", "d", "e"] {
             let reference = format!("{registry}.example.com/app:1").parse().unwrap();
             let found = keychain.resolve(&reference).unwrap().credential;
             assert!(matches!(found, Credential::Basic { .. }), "{registry}: {found:?}");
         }
-        assert!(keychain.resolve(&"e.example.com/app:1".parse().unwrap()).unwrap().credential.is_anonymous());
+        let e = "e.example.com/app:1".parse().unwrap();
+        let (keychain, _) = super::keychain(&environment, folder.path(), false);
+        assert!(keychain.resolve(&e).unwrap().credential.is_anonymous());
     }
 }

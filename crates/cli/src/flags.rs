@@ -309,12 +309,9 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag(
         "credential-helpers",
         List("NAME"),
-        Refused(
-            "the cloud providers' identities are not built in yet; name a docker-credential-… program in config.json's \
-                 credHelpers",
-        ),
+        Works,
         Registry,
-        "Which built-in sources of credentials are asked",
+        "Which built-in sources of credentials are asked behind config.json: env, or none if empty [default: env]",
     ),
     flag(
         "snapshot-mode",

@@ -89,7 +89,7 @@ fn build(program: &str, values: &Values, environment: &Environment, console: &Co
     let transport = machine::transport(environment, &own_folder);
     let wanted = request::wanted(values, environment, &current_directory, transport)
         .map_err(|misuse| Failure::new(format!("error: {misuse}"), misuse.hint))?;
-    let (keychain, unread) = credentials::keychain(environment, &own_folder);
+    let (keychain, unread) = credentials::keychain(environment, &own_folder, wanted.credentials_in_variables);
     for warning in wanted.warnings.iter().chain(&unread) {
         console.tell(Verbosity::Warning, warning);
     }

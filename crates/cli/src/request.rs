@@ -22,6 +22,8 @@ pub(crate) struct Wanted {
     pub(crate) force: bool,
     /// Paths of the container that are no part of any image, as the user named them.
     pub(crate) ignored: Vec<PathBuf>,
+    /// Whether credentials are also looked for in `KANIKO_<HOST>_USER` and `_PASSWORD`.
+    pub(crate) credentials_in_variables: bool,
     /// What the user should be told, one sentence each.
     pub(crate) warnings: Vec<String>,
 }
@@ -90,7 +92,14 @@ pub(crate) fn wanted(
     };
     let client = client(values, transport)?;
     unread_variables(environment, &mut warnings);
-    Ok(Wanted { build, client, force: values.switch("force"), ignored: ignored(values)?, warnings })
+    Ok(Wanted {
+        build,
+        client,
+        force: values.switch("force"),
+        ignored: ignored(values)?,
+        credentials_in_variables: credentials_in_variables(values)?,
+        warnings,
+    })
 }
 
 fn dockerfile(values: &Values) -> Result<PathBuf, UsageError> {
@@ -324,6 +333,17 @@ fn pairs(values: &Values, name: &str, form: &str) -> Result<BTreeMap<String, Str
     Ok(pairs)
 }
 
+/// `--credential-helpers` chooses among Kaniko's built-in sources of credentials, and switches them off when it is empty.
+fn credentials_in_variables(values: &Values) -> Result<bool, UsageError> {
+    let mut chosen = values.list("credential-helpers").iter().filter(|name| !name.is_empty()).peekable();
+    let any = chosen.peek().is_some();
+    if let Some(name) = chosen.find(|name| *name != "env") {
+        return Err(UsageError::new(format!("--credential-helpers: {name} is not supported yet"))
+            .hint("name the program docker-credential-… in config.json's credHelpers, or give the credential there"));
+    }
+    Ok(any || values.list("credential-helpers").is_empty())
+}
+
 fn ignored(values: &Values) -> Result<Vec<PathBuf>, UsageError> {
     let mut paths = Vec::new();
     for text in values.list("ignore-path").iter().filter(|text| !text.is_empty()) {
@@ -552,6 +572,17 @@ mod tests {
         assert!(skips(&["-d", "a", "--skip-tls-verify-pull", "--skip-tls-verify"]).unwrap());
         assert!(!skips(&["-d", "a", "--skip-tls-verify-pull=false"]).unwrap());
         assert!(message(&["-d", "a", "--skip-tls-verify-pull"]).starts_with("--skip-tls-verify-pull: "));
+    }
+
+    #[test]
+    fn built_in_sources_of_credentials_are_chosen_by_name() {
+        assert!(good(&[], &[]).credentials_in_variables);
+        assert!(good(&["--credential-helpers=env"], &[]).credentials_in_variables);
+        assert!(!good(&["--credential-helpers="], &[]).credentials_in_variables);
+        assert_eq!(
+            message(&["--no-push", "--credential-helpers=env", "--credential-helpers=ecr"]),
+            "--credential-helpers: ecr is not supported yet"
+        );
     }
 
     #[test]

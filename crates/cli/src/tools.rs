@@ -6,7 +6,7 @@ use std::sync::Arc;
 use zuwai_builder::Tools;
 use zuwai_builder::event::Observer;
 use zuwai_builder::isolation::{Cancel, Direct, DirectOptions, Evidence, IsolationError, mount_points};
-use zuwai_registry::{Client, ClientOptions, DockerConfigKeychain};
+use zuwai_registry::{Client, ClientOptions, Keychain};
 
 use crate::environment::Environment;
 use crate::error::Failure;
@@ -36,7 +36,7 @@ impl Toolbox {
     pub(crate) fn new(
         container: Container<'_>,
         client: ClientOptions,
-        keychain: DockerConfigKeychain,
+        keychain: Box<dyn Keychain>,
         environment: &Environment,
     ) -> Result<Self, Failure> {
         let isolation = |error: IsolationError| {
@@ -58,7 +58,7 @@ impl Toolbox {
             ignored,
         };
         let isolation = Direct::new(options).map_err(isolation)?;
-        let client = Client::new(client, Arc::new(keychain)).map_err(|error| {
+        let client = Client::new(client, Arc::from(keychain)).map_err(|error| {
             let hint = error.hint();
             Failure::of("error building image", &error, hint)
         })?;
