@@ -210,6 +210,8 @@ impl BuildError {
             | BuildError::Push { source, .. } => source.hint(),
             BuildError::Output { source: OutputError::Image(source), .. } => source.hint(),
             BuildError::Isolation(error) => error.hint(),
+            // A layer is fetched when it is read: the registry's error comes through the reader.
+            error @ BuildError::Unpack { .. } => registry_behind(error).and_then(RegistryError::hint),
             _ => None,
         }
     }
@@ -222,6 +224,18 @@ impl BuildError {
             _ => 1,
         }
     }
+}
+
+/// The registry's error at the bottom of an error of reading a layer.
+fn registry_behind(error: &BuildError) -> Option<&RegistryError> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<io::Error>().and_then(RegistryError::behind) {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// `Dockerfile:3: `, or nothing.

@@ -256,6 +256,9 @@ impl<'a> StageBuilder<'a> {
             looking,
             packing: begin.elapsed(),
         });
+        if self.planned.is_target && self.shop.request.push {
+            self.shop.tools.client.push_ahead(&layer, &self.shop.request.destinations);
+        }
         self.layers.push(layer);
         Ok(())
     }

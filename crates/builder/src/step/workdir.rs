@@ -18,8 +18,7 @@ pub(super) fn execute(action: &WorkdirAction, ground: &Ground<'_>) -> Result<Sco
         None => {}
     }
     // BuildKit reads USER here as it reads --chown: a lone number is the group, too.
-    let (uid, gid) =
-        if action.user.is_empty() { (0, 0) } else { accounts(ground.root)?.owner(&action.user)? };
+    let (uid, gid) = if action.user.is_empty() { (0, 0) } else { accounts(ground.root)?.owner(&action.user)? };
     let created = ground.root.make_dirs(&path, &Ownership { uid, gid, mode: 0o755 })?;
     Ok(Scope::Paths(created))
 }
