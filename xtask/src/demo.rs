@@ -29,11 +29,9 @@ pub(crate) fn run(words: &[String]) -> Result<()> {
     let start = Instant::now();
     let output = example.container()?.time_limit(Duration::from_mins(10)).run(example.all_arguments())?;
     let took = start.elapsed();
-    let said = output.err() + &output.out();
-    let lines: Vec<_> = said.lines().filter(|line| !line.trim().is_empty()).collect();
-    for line in shortened(&lines) {
-        println!("  | {line}");
-    }
+    show(&output.err(), 24);
+    println!("Of what maven wrote meanwhile, the end:");
+    show(&output.out(), 6);
     output.success().context("the build failed")?;
 
     let manifest = example.registry.manifest("test-application:1.0")?;
@@ -51,29 +49,37 @@ pub(crate) fn run(words: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The first and the last lines, where there are more than a screen holds.
-fn shortened(lines: &[&str]) -> Vec<String> {
-    const HEAD: usize = 8;
-    const TAIL: usize = 12;
-    if lines.len() <= HEAD + TAIL + 1 {
-        return lines.iter().map(ToString::to_string).collect();
+/// Prints the last lines of a text, without colours and empty ones.
+fn show(text: &str, lines: usize) {
+    for line in last(text, lines) {
+        println!("  | {line}");
     }
-    let left_out = format!("… {} more lines …", lines.len() - HEAD - TAIL);
-    let head = lines[..HEAD].iter().map(ToString::to_string);
-    head.chain([left_out]).chain(lines[lines.len() - TAIL..].iter().map(ToString::to_string)).collect()
+}
+
+fn last(text: &str, count: usize) -> Vec<String> {
+    let plain = without_colours(text);
+    let lines: Vec<_> = plain.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+    lines[lines.len().saturating_sub(count)..].to_vec()
+}
+
+/// The text without the sequences that set a terminal's colours: escape, `[`, digits and `;`, `m`.
+fn without_colours(text: &str) -> String {
+    let mut parts = text.split("\u{1b}[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|character: char| character.is_ascii_digit() || character == ';');
+        plain.push_str(rest.strip_prefix('m').unwrap_or(rest));
+    }
+    plain
 }
 
 #[cfg(test)]
 mod tests {
-    use super::shortened;
+    use super::last;
 
     #[test]
-    fn a_long_log_is_cut_in_its_middle() {
-        let lines: Vec<String> = (0..100).map(|number| number.to_string()).collect();
-        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-        let shown = shortened(&lines);
-        assert_eq!(shown.len(), 21);
-        assert_eq!((shown[0].as_str(), shown[8].as_str(), shown[20].as_str()), ("0", "… 80 more lines …", "99"));
-        assert_eq!(shortened(&lines[..21]).len(), 21);
+    fn the_end_of_a_log_is_shown_without_colours() {
+        assert_eq!(last("one\n\u{1b}[1;34mtwo\u{1b}[m\n\n three\n", 2), ["two", " three"]);
+        assert_eq!(last("one\n", 2), ["one"]);
     }
 }
