@@ -1,18 +1,17 @@
 //! What the flags and the environment ask for, as the values that the libraries take. Whatever cannot be had is said
 //! here, before anything is downloaded.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use zuwai_builder::{BuildRequest, ContextRequest, GitOptions, OutputRequest, context};
+use zuwai_builder::{BuildRequest, ContextRequest, OutputRequest, context};
 use zuwai_registry::{ClientOptions, Compression, ImageFormat, Platform, Reference, TransportOptions};
 
 use crate::args::{UsageError, Values};
 use crate::environment::Environment;
-use crate::feature_flags;
 use crate::progress::{Format, LogOptions, Verbosity};
-use crate::values::{boolean, pair};
+use crate::values::pair;
+use crate::{feature_flags, git_options, registry_options};
 
 /// Everything that is wanted.
 pub(crate) struct Wanted {
@@ -62,7 +61,7 @@ pub(crate) fn wanted(
     let context = ContextRequest {
         location: values.text("context").unwrap_or("/workspace/").to_owned(),
         sub_path: values.text("context-sub-path").map(PathBuf::from),
-        git: git(values, environment)?,
+        git: git_options::git(values, environment)?,
         transport: transport.clone(),
     };
     context::check(&context).map_err(|error| {
@@ -90,14 +89,14 @@ pub(crate) fn wanted(
         outputs,
         created: SystemTime::now(),
     };
-    let client = client(values, transport)?;
+    let client = registry_options::client(values, transport)?;
     unread_variables(environment, &mut warnings);
     Ok(Wanted {
         build,
         client,
         force: values.switch("force"),
         ignored: ignored(values)?,
-        credentials_in_variables: credentials_in_variables(values)?,
+        credentials_in_variables: registry_options::credentials_in_variables(values)?,
         warnings,
     })
 }
@@ -222,128 +221,6 @@ fn platform(values: &Values) -> Result<Platform, UsageError> {
     text.parse().map_err(|error| UsageError::new(format!("--custom-platform: {error}")))
 }
 
-/// `--git`: one `key=value` each, or several with commas between them.
-fn git(values: &Values, environment: &Environment) -> Result<GitOptions, UsageError> {
-    const KEYS: [&str; 5] = ["branch", "single-branch", "depth", "recurse-submodules", "insecure-skip-tls"];
-    let mut options = GitOptions { credentials: git_credentials(environment), ..GitOptions::default() };
-    options.plain_http = environment.text("GIT_PULL_METHOD") == Some("http");
-    let mut settings: Vec<String> = Vec::new();
-    for text in values.list("git") {
-        for (place, part) in text.split(',').enumerate() {
-            // A comma may belong to the name of a branch: only what begins as a setting is one.
-            let begins = KEYS.iter().any(|key| part.strip_prefix(key).is_some_and(|rest| rest.starts_with('=')));
-            match settings.last_mut() {
-                Some(last) if place > 0 && !begins => *last = format!("{last},{part}"),
-                _ => settings.push(part.to_owned()),
-            }
-        }
-    }
-    for setting in settings {
-        let Some((key, value)) = pair(&setting) else {
-            return Err(UsageError::new("invalid git flag, must be in the key=value format")
-                .hint(format!("the keys are {}", KEYS.join(", "))));
-        };
-        let switch = || {
-            boolean(value).ok_or_else(|| UsageError::new(format!("--git: {key}={value:?} is neither true nor false")))
-        };
-        match key {
-            "branch" => options.branch = Some(value.to_owned()).filter(|branch| !branch.is_empty()),
-            "single-branch" => options.single_branch = switch()?,
-            "recurse-submodules" => options.recurse_submodules = switch()?,
-            "insecure-skip-tls" => options.insecure_skip_tls = switch()?,
-            "depth" => {
-                let depth =
-                    value.parse().map_err(|_| UsageError::new(format!("--git: depth={value:?} is not a number")))?;
-                options.depth = Some(depth);
-            }
-            _ => {
-                return Err(UsageError::new(format!("--git: there is no {key:?}"))
-                    .hint(format!("the keys are {}", KEYS.join(", "))));
-            }
-        }
-    }
-    Ok(options)
-}
-
-/// A token is a user name without a password, as Kaniko shows it to servers.
-fn git_credentials(environment: &Environment) -> Option<(String, String)> {
-    if let Some(token) = environment.text("GIT_TOKEN") {
-        return Some((token.to_owned(), String::new()));
-    }
-    let [user, password] = ["GIT_USERNAME", "GIT_PASSWORD"].map(|name| environment.text(name));
-    (user.is_some() || password.is_some())
-        .then(|| (user.unwrap_or_default().to_owned(), password.unwrap_or_default().to_owned()))
-}
-
-fn client(values: &Values, transport: TransportOptions) -> Result<ClientOptions, UsageError> {
-    let push = !values.switch("no-push");
-    if values.switch("skip-tls-verify-pull") && push && !values.switch("skip-tls-verify") {
-        return Err(UsageError::new(
-            "--skip-tls-verify-pull: a build that pushes cannot leave certificates unverified for pulls \
-             alone yet",
-        )
-        .hint("name the registries that are pulled from with --skip-tls-verify-registry"));
-    }
-    let filled = |name: &str| values.list(name).iter().filter(|value| !value.is_empty()).cloned().collect::<Vec<_>>();
-    let mut options = ClientOptions {
-        transport,
-        insecure: values.switch("insecure"),
-        insecure_pull: values.switch("insecure-pull"),
-        skip_tls_verify: values.switch("skip-tls-verify") || values.switch("skip-tls-verify-pull"),
-        insecure_registries: filled("insecure-registry"),
-        skip_tls_verify_registries: filled("skip-tls-verify-registry"),
-        mirrors: filled("registry-mirror"),
-        skip_default_fallback: values.switch("skip-default-registry-fallback"),
-        push_retry: values.count("push-retry"),
-        image_download_retry: values.count("image-download-retry"),
-        ignore_immutable_tag_errors: values.switch("push-ignore-immutable-tag-errors"),
-        ..ClientOptions::default()
-    };
-    for (registry, file) in pairs(values, "registry-certificate", "REGISTRY=FILE")? {
-        options.registry_certificates.insert(registry, PathBuf::from(file));
-    }
-    for (registry, files) in pairs(values, "registry-client-cert", "REGISTRY=CERT,KEY")? {
-        let files = files.split_once(',').filter(|(_, key)| !key.contains(',')).ok_or_else(|| {
-            UsageError::new(format!("--registry-client-cert: {registry}={files} is not REGISTRY=CERT,KEY"))
-        })?;
-        options.client_certificates.insert(registry, (PathBuf::from(files.0), PathBuf::from(files.1)));
-    }
-    options.registry_maps = registry_maps(values)?;
-    Ok(options)
-}
-
-/// Mirrors of registries; several pairs may stand in one value, with `;` between them.
-fn registry_maps(values: &Values) -> Result<BTreeMap<String, Vec<String>>, UsageError> {
-    let mut maps: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for text in values.list("registry-map").iter().flat_map(|text| text.split(';')).filter(|text| !text.is_empty()) {
-        let (registry, mirror) = pair(text)
-            .filter(|(_, mirror)| !mirror.is_empty())
-            .ok_or_else(|| UsageError::new(format!("--registry-map: {text:?} is not REGISTRY=MIRROR")))?;
-        maps.entry(registry.to_owned()).or_default().push(mirror.to_owned());
-    }
-    Ok(maps)
-}
-
-fn pairs(values: &Values, name: &str, form: &str) -> Result<BTreeMap<String, String>, UsageError> {
-    let mut pairs = BTreeMap::new();
-    for text in values.list(name).iter().filter(|text| !text.is_empty()) {
-        let (key, value) = pair(text).ok_or_else(|| UsageError::new(format!("--{name}: {text:?} is not {form}")))?;
-        pairs.insert(key.to_owned(), value.to_owned());
-    }
-    Ok(pairs)
-}
-
-/// `--credential-helpers` chooses among Kaniko's built-in sources of credentials, and switches them off when it is empty.
-fn credentials_in_variables(values: &Values) -> Result<bool, UsageError> {
-    let mut chosen = values.list("credential-helpers").iter().filter(|name| !name.is_empty()).peekable();
-    let any = chosen.peek().is_some();
-    if let Some(name) = chosen.find(|name| *name != "env") {
-        return Err(UsageError::new(format!("--credential-helpers: {name} is not supported yet"))
-            .hint("name the program docker-credential-… in config.json's credHelpers, or give the credential there"));
-    }
-    Ok(any || values.list("credential-helpers").is_empty())
-}
-
 fn ignored(values: &Values) -> Result<Vec<PathBuf>, UsageError> {
     let mut paths = Vec::new();
     for text in values.list("ignore-path").iter().filter(|text| !text.is_empty()) {
@@ -380,24 +257,24 @@ fn unread_variables(environment: &Environment, warnings: &mut Vec<String>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::ffi::OsString;
 
     use super::*;
     use crate::args::Command;
 
-    fn wish(words: &[&str], variables: &[(&str, &str)]) -> Result<Wanted, UsageError> {
+    pub(crate) fn wish(words: &[&str], variables: &[(&str, &str)]) -> Result<Wanted, UsageError> {
         let environment = Environment::of(variables);
         let arguments: Vec<OsString> = [&["zuwai"], words].concat().iter().map(OsString::from).collect();
         let Command::Build(values) = Command::parse(&arguments, &environment)? else { panic!("{words:?}") };
         wanted(&values, &environment, Path::new("/here"), TransportOptions::default())
     }
 
-    fn good(words: &[&str], variables: &[(&str, &str)]) -> Wanted {
+    pub(crate) fn good(words: &[&str], variables: &[(&str, &str)]) -> Wanted {
         wish(&[&["--no-push"], words].concat(), variables).unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
-    fn message(words: &[&str]) -> String {
+    pub(crate) fn message(words: &[&str]) -> String {
         wish(words, &[]).map(drop).expect_err("it was accepted").to_string()
     }
 
@@ -441,39 +318,6 @@ mod tests {
             "{capital}"
         );
         assert!(message(&["--no-push", "--image-name-with-digest-file=x"]).contains("there is none"));
-    }
-
-    #[test]
-    fn git_options_come_one_by_one_or_as_a_list() {
-        for words in [
-            &["--git=branch=v1,depth=3,single-branch=true"][..],
-            &["--git", "branch=v1", "--git", "depth=3", "--git=single-branch=1"],
-        ] {
-            let git = good(words, &[]).build.context.git;
-            assert_eq!((git.branch.as_deref(), git.depth, git.single_branch), (Some("v1"), Some(3), true), "{words:?}");
-        }
-        let git = good(&["--git=branch=a,b,recurse-submodules=true"], &[]).build.context.git;
-        assert_eq!((git.branch.as_deref(), git.recurse_submodules), (Some("a,b"), true));
-        assert_eq!(message(&["--no-push", "--git=branch"]), "invalid git flag, must be in the key=value format");
-        assert_eq!(message(&["--no-push", "--git="]), "invalid git flag, must be in the key=value format");
-        assert_eq!(message(&["--no-push", "--git=brunch=x"]), "--git: there is no \"brunch\"");
-        assert_eq!(message(&["--no-push", "--git=depth=x"]), "--git: depth=\"x\" is not a number");
-        assert_eq!(
-            message(&["--no-push", "--git=single-branch=x"]),
-            "--git: single-branch=\"x\" is neither true nor false"
-        );
-    }
-
-    #[test]
-    fn git_credentials_come_from_the_environment() {
-        let credentials = |variables: &[(&str, &str)]| good(&[], variables).build.context.git.credentials;
-        let pair = |user: &str, password: &str| Some((user.to_owned(), password.to_owned()));
-        assert_eq!(credentials(&[]), None);
-        assert_eq!(credentials(&[("GIT_TOKEN", "t"), ("GIT_USERNAME", "u")]), pair("t", ""));
-        assert_eq!(credentials(&[("GIT_USERNAME", "u"), ("GIT_PASSWORD", "p")]), pair("u", "p"));
-        assert_eq!(credentials(&[("GIT_PASSWORD", "p")]), pair("", "p"));
-        assert!(good(&[], &[("GIT_PULL_METHOD", "http")]).build.context.git.plain_http);
-        assert!(!good(&[], &[("GIT_PULL_METHOD", "ssh")]).build.context.git.plain_http);
     }
 
     #[test]
@@ -532,56 +376,6 @@ mod tests {
         assert_eq!(
             message(&["--no-push", "--compression-level=10"]),
             "--compression-level: 10 is not a level: the highest is 9"
-        );
-    }
-
-    #[test]
-    fn registries_are_described_by_pairs() {
-        let words = [
-            "--registry-certificate=a:5000=/ca.pem",
-            "--registry-client-cert=a:5000=/c.pem,/k.pem",
-            "--registry-map=index.docker.io=m1/x;quay.io=m2",
-            "--registry-map",
-            "index.docker.io=m3",
-            "--registry-mirror=m4",
-            "--insecure-registry=b",
-            "--push-retry=4",
-        ];
-        let client = good(&words, &[("KANIKO_REGISTRY_MAP", "quay.io=m5"), ("KANIKO_REGISTRY_MIRROR", "m6")]).client;
-        assert_eq!(client.registry_certificates["a:5000"], Path::new("/ca.pem"));
-        assert_eq!(client.client_certificates["a:5000"], ("/c.pem".into(), "/k.pem".into()));
-        assert_eq!(client.registry_maps["index.docker.io"], ["m1/x", "m3"]);
-        assert_eq!(client.registry_maps["quay.io"], ["m2", "m5"]);
-        assert_eq!(client.mirrors, ["m4", "m6"]);
-        assert_eq!((client.insecure_registries, client.push_retry), (vec!["b".to_owned()], 4));
-        assert_eq!(message(&["--no-push", "--registry-map=x"]), "--registry-map: \"x\" is not REGISTRY=MIRROR");
-        assert_eq!(
-            message(&["--no-push", "--registry-certificate=x"]),
-            "--registry-certificate: \"x\" is not REGISTRY=FILE"
-        );
-        assert_eq!(
-            message(&["--no-push", "--registry-client-cert=x=/c"]),
-            "--registry-client-cert: x=/c is not REGISTRY=CERT,KEY"
-        );
-    }
-
-    #[test]
-    fn certificates_go_unverified_only_where_that_was_asked_for() {
-        let skips = |words: &[&str]| wish(words, &[]).map(|wanted| wanted.client.skip_tls_verify);
-        assert!(skips(&["--no-push", "--skip-tls-verify-pull"]).unwrap());
-        assert!(skips(&["-d", "a", "--skip-tls-verify-pull", "--skip-tls-verify"]).unwrap());
-        assert!(!skips(&["-d", "a", "--skip-tls-verify-pull=false"]).unwrap());
-        assert!(message(&["-d", "a", "--skip-tls-verify-pull"]).starts_with("--skip-tls-verify-pull: "));
-    }
-
-    #[test]
-    fn built_in_sources_of_credentials_are_chosen_by_name() {
-        assert!(good(&[], &[]).credentials_in_variables);
-        assert!(good(&["--credential-helpers=env"], &[]).credentials_in_variables);
-        assert!(!good(&["--credential-helpers="], &[]).credentials_in_variables);
-        assert_eq!(
-            message(&["--no-push", "--credential-helpers=env", "--credential-helpers=ecr"]),
-            "--credential-helpers: ecr is not supported yet"
         );
     }
 

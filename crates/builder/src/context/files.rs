@@ -1,7 +1,7 @@
 //! Which files the sources of a COPY or ADD name.
 //!
 //! A source is a path from the root of the build context (or of the stage or image that `--from` names); `..` ends at
-//! that root. With wildcards it names every path that matches, name by name ([`pattern`](super::pattern)), in the order of
+//! that root. With wildcards it names every path that matches, name by name (`pattern.rs`), in the order of
 //! their bytes; matching nothing is no error then, as in `BuildKit`. Without, what it names must be there. A link that is named is followed,
 //! inside the root; on the way of a wildcard links are not.
 //!

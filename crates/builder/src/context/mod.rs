@@ -1,7 +1,7 @@
 //! The build context: where the files for COPY and ADD come from, and which of them may be seen.
 //!
 //! A context is named by a location: a folder, or a prefix and what follows it. Each kind of source is one file here and
-//! one row in [`SOURCES`]; whatever it is, a folder comes out, which [`files`] and [`dockerignore`] know how to read. What
+//! one row in `SOURCES`; whatever it is, a folder comes out, which [`files`] and [`Dockerignore`] know how to read. What
 //! is fetched is written only into the folder given for it.
 
 mod clean;
@@ -9,6 +9,7 @@ mod dir;
 mod dockerignore;
 pub mod files;
 mod git;
+mod ignore_pattern;
 mod pattern;
 
 use std::ffi::OsString;
