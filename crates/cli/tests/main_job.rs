@@ -283,3 +283,55 @@ fn labels_args_and_logs_are_as_asked_for() {
     let config = layout.document(text(&manifest["config"], "digest").unwrap()).unwrap();
     assert_eq!(config["config"]["Labels"]["org.example.commit"], "abc");
 }
+
+/// Builds a Dockerfile without a git server, with these arguments more.
+fn build_of(example: &Example, dockerfile: &str, more: &[String]) -> Output {
+    let context = example.scratch().folder("context").unwrap();
+    fs::write(context.join("Dockerfile"), dockerfile).unwrap();
+    let arguments = [vec!["--context=dir:///workspace".to_owned()], example.mirror_arguments(), more.to_vec()].concat();
+    let container = example.container_without_secret().unwrap().mount(&context, "/workspace");
+    container.time_limit(Duration::from_mins(1)).run(arguments).unwrap()
+}
+
+#[test]
+fn a_base_may_be_named_by_its_digest() {
+    let example = small();
+    let digest = example.mirror.storage().tag("library/busybox", "latest").unwrap();
+    for name in [format!("busybox@{digest}"), format!("index.docker.io/library/busybox:1.35@{digest}")] {
+        let output = build_of(&example, &format!("FROM {name}\nRUN echo x > /x\n"), &["--no-push".to_owned()]);
+        assert!(output.status.success(), "{name}: {output}");
+    }
+    let other = digest.replace(|character: char| character.is_ascii_digit(), "0");
+    let output = build_of(&example, &format!("FROM busybox@{other}\nLABEL a=b\n"), &["--no-push".to_owned()]);
+    assert_eq!(output.code(), 1, "{output}");
+    assert!(output.err().contains(&other), "{output}");
+}
+
+/// A static C library looks users and hosts up in modules that the image names and brings, which would run the image's
+/// code in the builder. Here the modules are FIFOs without a writer: whoever opens one never comes back.
+#[test]
+fn the_name_service_of_an_image_is_never_asked() {
+    let example = small();
+    let dockerfile = "FROM busybox\n\
+        RUN printf 'passwd: trap\\ngroup: trap\\nhosts: trap\\n' > /etc/nsswitch.conf && \
+            for folder in /lib /lib64 /usr/lib /usr/lib64 /lib/x86_64-linux-gnu /usr/lib/x86_64-linux-gnu; do \
+            mkdir -p $folder && mkfifo $folder/libnss_trap.so.2; done\n\
+        USER app\n\
+        RUN [\"/bin/true\"]\n\
+        COPY --chown=app:tape Dockerfile /owned\n\
+        WORKDIR /home/app/made\n";
+    let host = format!("localhost:{}", example.registry.port());
+    let config = registry::docker_config(&[(&host, USER, PASSWORD)]);
+    let context = example.scratch().folder("context").unwrap();
+    fs::write(context.join("Dockerfile"), dockerfile).unwrap();
+    let secret = example.secret("localhost", &config).unwrap();
+    let mut arguments = example.mirror_arguments();
+    arguments.push("--context=dir:///workspace".to_owned());
+    arguments.push(format!("--destination={host}/test-application:1.0"));
+    arguments.push(format!("--registry-certificate={host}=/certificates/ca.pem"));
+    let container = example.container_without_secret().unwrap().mount(&context, "/workspace");
+    let container = container.mount(&secret, "/kaniko/.docker").time_limit(Duration::from_mins(1));
+    let output = container.run(arguments).unwrap();
+    assert!(output.status.success(), "{output}");
+    assert!(example.registry.manifest("test-application:1.0").is_ok());
+}
