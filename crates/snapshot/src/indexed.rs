@@ -97,7 +97,7 @@ impl Snapshotter for Indexed {
         // Nobody else will compute the hashes of a starting point.
         let rules = self.rules(root, i64::MIN);
         self.index = Index::new();
-        let Seen { newest, .. } = look::everywhere(&mut self.index, root.beneath(), root.ignore(), rules)?;
+        let Seen { newest, .. } = look::first(&mut self.index, root.beneath(), root.ignore(), rules)?;
         self.newest = newest;
         self.safe_before.store(low(now), Ordering::Relaxed);
         Ok(())

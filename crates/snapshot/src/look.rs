@@ -153,8 +153,34 @@ pub(crate) struct Seen {
     pub(crate) newest: i128,
 }
 
+/// Takes the whole tree into an index that knows of nothing yet.
+pub(crate) fn first(index: &mut Index, beneath: &Beneath, ignore: &Ignore, rules: Rules) -> Result<Seen> {
+    look_everywhere(index, beneath, ignore, rules, Report::Nothing)
+}
+
 /// Looks at the whole tree and brings the index up to date.
 pub(crate) fn everywhere(index: &mut Index, beneath: &Beneath, ignore: &Ignore, rules: Rules) -> Result<Seen> {
+    look_everywhere(index, beneath, ignore, rules, Report::Everything)
+}
+
+/// What of a look is concluded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Report {
+    /// Nobody asks what changed.
+    Nothing,
+    /// The whole tree was looked at.
+    Everything,
+    /// Some paths were.
+    Paths,
+}
+
+fn look_everywhere(
+    index: &mut Index,
+    beneath: &Beneath,
+    ignore: &Ignore,
+    rules: Rules,
+    report: Report,
+) -> Result<Seen> {
     let look = Look::new(index, beneath, ignore, rules);
     let mut lookers: Vec<Looker<'_, '_>> = (0..walk::threads()).map(|_| Looker::new(&look)).collect();
     let root = Folder {
@@ -167,7 +193,7 @@ pub(crate) fn everywhere(index: &mut Index, beneath: &Beneath, ignore: &Ignore, 
     };
     walk::walk(root, &mut lookers)?;
     let found = lookers.into_iter().map(|looker| looker.found).collect();
-    Ok(conclude(index, look.into_parts(), found, ignore, true))
+    Ok(conclude(index, look.into_parts(), found, ignore, report))
 }
 
 /// Looks at some paths and the folders above them, and brings the index up to date with them.
@@ -232,7 +258,7 @@ pub(crate) fn at_paths(
     }
     let mut found = looker.found;
     found.vanished.extend(gone);
-    Ok(conclude(index, look.into_parts(), vec![found], ignore, false))
+    Ok(conclude(index, look.into_parts(), vec![found], ignore, Report::Paths))
 }
 
 type Parts = (Interned<Shape>, Interned<[u8; 16]>, Vec<AtomicU64>);
@@ -534,7 +560,8 @@ impl Folder {
 }
 
 /// Brings the index up to date with what was found, and says what changed.
-fn conclude(index: &mut Index, parts: Parts, mut found: Vec<Found>, ignore: &Ignore, everything: bool) -> Seen {
+fn conclude(index: &mut Index, parts: Parts, mut found: Vec<Found>, ignore: &Ignore, report: Report) -> Seen {
+    let everything = report != Report::Paths;
     let (shapes, attributes, seen) = parts;
     index.shapes = shapes;
     index.attributes = attributes;
@@ -608,6 +635,9 @@ fn conclude(index: &mut Index, parts: Parts, mut found: Vec<Found>, ignore: &Ign
         }
     }
     let new = take_added(index, found, &vanished);
+    if report == Report::Nothing {
+        return Seen { changes: Vec::new(), newest };
+    }
     for &id in &new {
         changed.push((id, ChangeKind::Add));
         let node = *index.node(id);
