@@ -11,7 +11,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use zuwai_lab::base::Base;
 use zuwai_lab::command::{must, run};
-use zuwai_lab::layout::{Layout, Packing, text};
+use zuwai_lab::layout::{Layout, text};
+use zuwai_lab::packing::Packing;
 use zuwai_lab::registry::Options;
 use zuwai_lab::{Executor, Output, Registry, Scratch};
 

@@ -10,9 +10,10 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use crate::cache::{lock, made_once};
 use crate::command::must;
-use crate::layout::{Layer, Layout, Packing, media, sha256, text};
-use crate::places::{lock, made_once};
+use crate::layout::{Layer, Layout, media, sha256, text};
+use crate::packing::Packing;
 use crate::registry::Options;
 use crate::storage::{Storage, as_docker};
 use crate::{Registry, Scratch};

@@ -8,9 +8,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::cache::made_once;
 use crate::command::must;
 use crate::layout::sha256;
-use crate::places::{made_once, repository};
+use crate::places::repository;
 use crate::{Container, Engine};
 
 /// What the executor's image is called in the lab.

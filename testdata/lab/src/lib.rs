@@ -9,6 +9,7 @@
 
 pub mod authority;
 pub mod base;
+pub mod cache;
 pub mod case;
 pub mod command;
 pub mod container;
@@ -17,6 +18,7 @@ pub mod executor;
 pub mod git_server;
 pub mod layout;
 pub mod packages;
+pub mod packing;
 pub mod places;
 pub mod registry;
 pub mod render;

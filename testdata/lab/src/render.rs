@@ -246,7 +246,7 @@ mod tests {
     fn an_image_of_the_labs_own_is_shown_and_a_contradiction_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::create(folder.path()).unwrap();
-        let layer = layout.put_layer(&mut [0; 1024].as_slice(), crate::layout::Packing::Zstd).unwrap();
+        let layer = layout.put_layer(&mut [0; 1024].as_slice(), crate::packing::Packing::Zstd).unwrap();
         let row = serde_json::json!({"created": "2020-01-01T00:00:00Z", "created_by": "RUN true"});
         let config = serde_json::json!({"created": "2020-01-01T00:00:00Z", "os": "linux", "architecture": "amd64",
             "config": {}, "history": [row]});

@@ -8,7 +8,8 @@ use anyhow::{Context, Result, ensure};
 
 use super::ErrorFile;
 use crate::command::{explained, must};
-use crate::layout::{Layer, Layout, Packing};
+use crate::layout::{Layer, Layout};
+use crate::packing::Packing;
 use crate::{Scratch, packages};
 
 /// The release that the recipes are made for: other ones have other versions of Java and of maven's plugins.
