@@ -1,6 +1,6 @@
 //! One look at a tree: which entries are as the index knows them, which are not, which are new, which are gone.
 //!
-//! The index is only read while threads look; what they find is put into it afterwards ([`Look::conclude`]).
+//! The index is only read while threads look; what they find is put into it afterwards ([`conclude`]).
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
