@@ -140,6 +140,12 @@ fn number(text: &str) -> Result<Option<u32>, PasswdError> {
     number.map(Some).ok_or_else(|| PasswdError::TooLarge { text: text.to_owned() })
 }
 
+/// A number of a row. A row whose number is too large is not well-formed: the kernel takes the last one for "leave it as
+/// it is", `setresuid(2)`, and the command would stay root.
+fn identifier(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|number| *number <= LARGEST)
+}
+
 fn rows<T>(bytes: &[u8], row: fn(&[&str]) -> Option<T>) -> Vec<T> {
     let line = |line: &[u8]| {
         let text = String::from_utf8_lossy(line);
@@ -151,7 +157,7 @@ fn rows<T>(bytes: &[u8], row: fn(&[&str]) -> Option<T>) -> Vec<T> {
 /// `name:password:uid:gid:comment:home:shell`, `passwd(5)`; what follows the group may be missing.
 fn user_row(fields: &[&str]) -> Option<UserRow> {
     let [name, _, uid, gid, rest @ ..] = fields else { return None };
-    let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
+    let (uid, gid) = (identifier(uid)?, identifier(gid)?);
     let home = rest.get(1).copied().unwrap_or_default().to_owned();
     (!name.is_empty()).then(|| UserRow { name: (*name).to_owned(), uid, gid, home })
 }
@@ -161,7 +167,7 @@ fn group_row(fields: &[&str]) -> Option<GroupRow> {
     let [name, _, gid, rest @ ..] = fields else { return None };
     let members = rest.first().copied().unwrap_or_default();
     let members = members.split(',').filter(|member| !member.is_empty()).map(str::to_owned).collect();
-    let gid = gid.parse().ok()?;
+    let gid = identifier(gid)?;
     (!name.is_empty()).then(|| GroupRow { name: (*name).to_owned(), gid, members })
 }
 
@@ -243,6 +249,25 @@ mod tests {
         assert!(matches!(accounts.user("4294967295"), Err(PasswdError::TooLarge { .. })));
         assert!(matches!(accounts.owner("1:99999999999999999999"), Err(PasswdError::TooLarge { .. })));
         assert!(matches!(accounts.owner(":"), Err(PasswdError::NoOwner { .. })));
+    }
+
+    #[test]
+    fn rows_with_numbers_that_are_too_large_are_nobodys() {
+        for number in ["2147483648", "4294967294", "4294967295", "4294967296", "-1"] {
+            let passwd = format!("evil:x:{number}:0::/:\nworse:x:7:{number}::/:\ngood:x:2147483647:5::/:\n");
+            let group = format!("evil:x:{number}:good\n");
+            let accounts = Accounts::parse(passwd.as_bytes(), group.as_bytes());
+            for name in ["evil", "worse"] {
+                let unknown = Err(PasswdError::UnknownUser { name: name.to_owned() });
+                assert_eq!(accounts.user(name), unknown, "{number}");
+                assert_eq!(accounts.owner(name).err(), unknown.err(), "{number}");
+            }
+            let good = User { uid: LARGEST, gid: 5, groups: vec![], home: "/".into() };
+            assert_eq!(accounts.user("good"), Ok(good), "{number}");
+            let unknown = PasswdError::UnknownGroup { name: "evil".to_owned() };
+            assert_eq!(accounts.user("good:evil"), Err(unknown.clone()), "{number}");
+            assert_eq!(accounts.owner("good:evil"), Err(unknown), "{number}");
+        }
     }
 
     proptest! {
