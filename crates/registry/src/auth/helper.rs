@@ -14,7 +14,8 @@ use super::Credential;
 /// Where helpers are found and how they are run.
 #[derive(Debug, Clone)]
 pub struct HelperOptions {
-    /// Folders that are searched for the programs, in order: the `PATH` of whoever calls.
+    /// Folders that are searched for the programs, in order: the `PATH` of whoever calls. Those that are not absolute are
+    /// passed over: what lies there depends on where one stands.
     pub search_path: Vec<PathBuf>,
     /// The whole environment of the programs.
     pub environment: Vec<(OsString, OsString)>,
@@ -62,7 +63,8 @@ impl HelperOptions {
             return HelperOutcome::Failed(format!("`{name}` is no name of a helper"));
         }
         let program = format!("docker-credential-{name}");
-        let Some(path) = self.search_path.iter().map(|folder| folder.join(&program)).find(|path| path.is_file()) else {
+        let folders = self.search_path.iter().filter(|folder| folder.is_absolute());
+        let Some(path) = folders.map(|folder| folder.join(&program)).find(|path| path.is_file()) else {
             return HelperOutcome::Failed(format!("{program} is not in any folder of the search path"));
         };
         match self.run(&path, server) {
@@ -203,6 +205,18 @@ mod tests {
         let HelperOutcome::Failed(reason) = options.ask("missing", "x") else { panic!("missing") };
         assert!(reason.contains("docker-credential-missing"), "{reason}");
         assert!(matches!(options.ask("../evil", "x"), HelperOutcome::Failed(_)));
+    }
+
+    #[test]
+    fn folders_that_are_not_absolute_are_not_searched() {
+        let (folder, mut options) = helper(r#"echo '{"Username":"a","Secret":"b"}'"#, Duration::from_secs(20));
+        assert!(matches!(options.ask("test", "x"), HelperOutcome::Found(_)));
+        let here = std::env::current_dir().unwrap();
+        let up: PathBuf = here.components().skip(1).map(|_| "..").collect();
+        let relative = up.join(folder.path().strip_prefix("/").unwrap());
+        assert!(relative.join("docker-credential-test").is_file());
+        options.search_path = vec![relative, PathBuf::new()];
+        assert!(matches!(options.ask("test", "x"), HelperOutcome::Failed(_)));
     }
 
     #[test]

@@ -214,7 +214,15 @@ pub enum RegistryError {
     },
     /// A source of credentials cannot be read.
     #[error(transparent)]
-    Keychain(#[from] KeychainError),
+    Keychain(#[from] Arc<KeychainError>),
+    /// A credential is asked for that nobody has asked for before [`Client::seal_credentials`](crate::Client::seal_credentials).
+    #[error(
+        "the credential for {repository} was not looked up before the build began: no credential helper is started any more"
+    )]
+    Sealed {
+        /// Registry and repository.
+        repository: String,
+    },
     /// An option that cannot be honoured.
     #[error("{option}: {reason}")]
     Option {

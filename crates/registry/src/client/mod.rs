@@ -6,6 +6,7 @@
 //! | `transport/` | names, proxies and certificates |
 //! | `http` | one exchange: redirects, limits on progress, errors that name the server |
 //! | `endpoint` | where a repository is, mirrors included |
+//! | `credentials` | what the keychain answered |
 //! | `challenge`, `token` | how a registry asks for a credential, and how one is shown |
 //! | `session` | a request with all that belongs to it; what all pulls and pushes share |
 //! | `retry` | trying again |
@@ -14,6 +15,7 @@
 //! | `engine` | the runtime behind the blocking calls |
 
 mod challenge;
+mod credentials;
 mod download;
 mod endpoint;
 mod engine;
@@ -90,6 +92,21 @@ impl Client {
         for layer in layers {
             layer.blob.prefetch();
         }
+    }
+
+    /// Asks the keychain for each of these now, so that nothing has to be run for them later. Answers are kept for as long
+    /// as the client lives; an error is kept as well, and told by the request that needs the answer: a registry that wants
+    /// no credential is not harmed by a file that cannot be read.
+    pub fn resolve_credentials(&self, references: &[Reference]) {
+        self.engine.block_on(self.engine.session.authenticator.credentials.prepare(references.iter()));
+    }
+
+    /// From the return on, the keychain is not asked any more, and none of its programs runs: credential helpers must not
+    /// be started while an image's files lie where the helpers' own libraries would be looked for. Waits for one that
+    /// runs. Repositories that were asked for before keep their answer; for others, a request that needs a credential fails
+    /// with [`RegistryError::Sealed`].
+    pub fn seal_credentials(&self) {
+        self.engine.block_on(self.engine.session.authenticator.credentials.seal());
     }
 
     /// Asks whether the image may be pushed there, before it is built.

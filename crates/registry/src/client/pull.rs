@@ -73,6 +73,11 @@ impl Session {
             }
         }
         if let Some((digest, manifest, config)) = found {
+            if places.len() > 1 {
+                // A layer may have to come from a place that was not asked for the manifest, at a time when no keychain
+                // may be asked.
+                self.authenticator.credentials.prepare(places.iter().map(|place| &place.reference)).await;
+            }
             return Ok(Found { places, digest, manifest, config });
         }
         let (tried, error) = last.expect("there is always one place to look");

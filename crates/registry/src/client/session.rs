@@ -15,7 +15,7 @@ use super::http::{Call, Http, Payload, message_of, status_text};
 use super::options::ClientOptions;
 use super::retry::{repeat, retry_after};
 use super::token::{Authenticator, Scopes, refusal_of};
-use crate::auth::Keychain;
+use crate::auth::{Keychain, Resolved};
 use crate::image::reference::canonical_registry;
 use crate::image::{Digest, Reference};
 
@@ -33,7 +33,7 @@ pub(super) struct Session {
     pub(super) uploads: Semaphore,
     /// Blobs that are known to be in a repository. Whoever wants the same waits for it.
     pub(super) present: Mutex<HashMap<Presence, Arc<OnceCell<()>>>>,
-    authenticator: Authenticator,
+    pub(super) authenticator: Authenticator,
     schemes: Mutex<HashMap<String, Arc<OnceCell<Endpoint>>>>,
 }
 
@@ -165,8 +165,10 @@ impl Session {
         let message = self.message(response).await;
         let attempted = attempted.to_owned();
         if from_registry && matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            let resolved = match self.authenticator.resolved(place).await {
+            let resolved = match self.authenticator.credentials.of(&place.reference).await {
                 Ok(resolved) => resolved,
+                // Nothing was shown then, and what the registry refused is worth more than that.
+                Err(error @ RegistryError::Sealed { .. }) => Arc::new(Resolved::anonymous(vec![error.to_string()])),
                 Err(error) => return error,
             };
             let refusal = Box::new(refusal_of(place, &attempted, message, &resolved));

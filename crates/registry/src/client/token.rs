@@ -12,6 +12,7 @@ use reqwest::header::HeaderValue;
 use serde::Deserialize;
 
 use super::challenge::Challenge;
+use super::credentials::Credentials;
 use super::endpoint::{Place, server_of};
 use super::error::{Refusal, RegistryError};
 use super::http::{Http, message_of, status_text};
@@ -23,12 +24,10 @@ use crate::auth::{Credential, Keychain, Resolved};
 /// What a request needs: `repository:<name>:<actions>` each.
 pub(super) type Scopes = BTreeSet<String>;
 
-/// Knows how each registry wants to be spoken to, and keeps the tokens. Credentials are looked up once for each
-/// repository.
+/// Knows how each registry wants to be spoken to, and keeps the tokens.
 pub(super) struct Authenticator {
-    keychain: Arc<dyn Keychain>,
+    pub(super) credentials: Credentials,
     schemes: Mutex<HashMap<Url, Scheme>>,
-    credentials: Mutex<HashMap<String, Arc<Resolved>>>,
     tokens: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<Option<Token>>>>>,
 }
 
@@ -76,7 +75,8 @@ const CLIENT_ID: &str = "zuwai";
 
 impl Authenticator {
     pub(super) fn new(keychain: Arc<dyn Keychain>) -> Authenticator {
-        Authenticator { keychain, schemes: Mutex::default(), credentials: Mutex::default(), tokens: Mutex::default() }
+        let credentials = Credentials::new(keychain);
+        Authenticator { credentials, schemes: Mutex::default(), tokens: Mutex::default() }
     }
 
     /// The header to send with a request before anything was refused; `None` as long as the registry has not asked.
@@ -90,7 +90,7 @@ impl Authenticator {
     ) -> Result<Option<HeaderValue>, RegistryError> {
         let scheme = lock(&self.schemes).get(&place.endpoint.base).cloned();
         let Some(scheme) = scheme else { return Ok(None) };
-        let resolved = self.resolved(place).await?;
+        let resolved = self.credentials.of(&place.reference).await?;
         match (&scheme, &resolved.credential) {
             (_, Credential::RegistryToken(token)) => Ok(Some(secret(&format!("Bearer {token}")))),
             (Scheme::Direct, Credential::Basic { username, password }) => Ok(Some(basic(username, password))),
@@ -113,7 +113,7 @@ impl Authenticator {
         refusal: (&[Challenge], Option<&HeaderValue>, &str),
     ) -> Result<HeaderValue, RegistryError> {
         let (challenges, sent, message) = refusal;
-        let resolved = self.resolved(place).await?;
+        let resolved = self.credentials.of(&place.reference).await?;
         let unauthorized = |message: &str| {
             Err(RegistryError::Unauthorized(Box::new(refusal_of(place, attempted, message.to_owned(), &resolved))))
         };
@@ -150,22 +150,6 @@ impl Authenticator {
 
     fn remember_direct(&self, place: &Place) {
         lock(&self.schemes).insert(place.endpoint.base.clone(), Scheme::Direct);
-    }
-
-    /// The credential for a repository. Keychains may run programs, so they are asked on a thread that may block.
-    pub(super) async fn resolved(&self, place: &Place) -> Result<Arc<Resolved>, RegistryError> {
-        let name = place.reference.name();
-        if let Some(resolved) = lock(&self.credentials).get(&name) {
-            return Ok(Arc::clone(resolved));
-        }
-        let (keychain, reference) = (Arc::clone(&self.keychain), place.reference.clone());
-        let resolved = tokio::task::spawn_blocking(move || keychain.resolve(&reference)).await;
-        let resolved = Arc::new(resolved.map_err(|error| RegistryError::Io {
-            attempted: format!("cannot look up credentials for {name}"),
-            source: std::io::Error::other(error),
-        })??);
-        lock(&self.credentials).insert(name, Arc::clone(&resolved));
-        Ok(resolved)
     }
 
     /// A token from the cache or the service. Requests that want the same one wait for the first. `refused` is one that

@@ -1,7 +1,12 @@
 //! Credentials shown to real registries: basic, and tokens of a token service.
 
+use std::sync::Arc;
+
 use serde_json::json;
-use zuwai_registry::{BlobDir, ClientOptions, Image, ImageFormat, Platform, RegistryError};
+use zuwai_registry::auth::{ConfigSource, HelperOptions};
+use zuwai_registry::{
+    BlobDir, Client, ClientOptions, DockerConfigKeychain, Image, ImageFormat, Platform, RegistryError,
+};
 
 use super::docker_registry::{DockerRegistry, Setup};
 use super::fake_registry::{Action, FakeRegistry, Reply};
@@ -227,4 +232,34 @@ fn a_denied_push_is_told_apart_from_a_login_that_failed() {
     let error = anonymous(plain(&registry.name())).check_push(&name).unwrap_err();
     assert!(matches!(error, RegistryError::Denied(_)), "{error}");
     assert!(error.to_string().contains("403 Forbidden") && error.to_string().contains("DENIED"), "{error}");
+}
+
+#[test]
+fn after_sealing_no_helper_is_started_and_what_was_resolved_is_still_shown() {
+    use std::os::unix::fs::PermissionsExt;
+    let registry = DockerRegistry::start(&Setup { users: vec![("me", "right")], ..Setup::default() });
+    let folder = tempfile::tempdir().unwrap();
+    let (program, log) = (folder.path().join("docker-credential-test"), folder.path().join("log"));
+    let script =
+        format!("#!/bin/sh\necho x >> {}\necho '{{\"Username\":\"me\",\"Secret\":\"right\"}}'\n", log.display());
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let config = json!({"credHelpers": {registry.name(): "test"}}).to_string().into_bytes();
+    let source = ConfigSource { name: "config.json".to_owned(), content: Some(config) };
+    let helpers = HelperOptions { search_path: vec![folder.path().to_owned()], ..HelperOptions::default() };
+    let keychain = DockerConfigKeychain::new(vec![source], helpers);
+    let client = Client::new(plain(&registry.name()), Arc::new(keychain)).unwrap();
+    let runs = || std::fs::read_to_string(&log).unwrap_or_default().lines().count();
+
+    let [early, other_tag, late] =
+        ["early:1", "early:2", "late:1"].map(|name| reference(&format!("{}/{name}", registry.name())));
+    client.resolve_credentials(&[early.clone(), other_tag.clone()]);
+    assert_eq!(runs(), 1);
+    client.seal_credentials();
+    client.check_push(&early).unwrap();
+    client.check_push(&other_tag).unwrap();
+    let error = client.check_push(&late).unwrap_err();
+    assert!(matches!(error, RegistryError::Sealed { .. }), "{error}");
+    assert!(error.to_string().contains(&format!("{}/late", registry.name())), "{error}");
+    assert_eq!(runs(), 1);
 }
