@@ -125,16 +125,12 @@ impl Client {
         }
     }
 
-    /// Pushes the image to each destination in turn: what a registry has is not sent again, what another of its
-    /// repositories has is mounted, and each tag is moved last of all. Gives the digest of the manifest, the same for all.
+    /// Pushes the image to each destination: what a registry has is not sent again, what another of its repositories has is
+    /// mounted, and tags are moved last of all, when every destination has every blob. Gives the digest of the manifest, the same for all.
     pub fn push(&self, image: &Image, references: &[Reference]) -> Result<Digest, RegistryError> {
         let encoded = image.encode();
-        self.engine.block_on(async {
-            for reference in references {
-                self.engine.session.push(image, &encoded, reference).await?;
-            }
-            Ok(encoded.descriptor.digest.clone())
-        })
+        self.engine.block_on(self.engine.session.push(image, &encoded, references))?;
+        Ok(encoded.descriptor.digest)
     }
 
     /// The digest a name stands for at its own registry, an index's where it names one; `None` when there is no such image.

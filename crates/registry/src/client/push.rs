@@ -1,4 +1,4 @@
-//! An image to registries: blobs first, the manifest last, so that a tag never names what is not there.
+//! An image to registries: blobs first, at each of them, the manifests last, so that a tag never names what is not there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,35 +26,59 @@ const IMMUTABLE: [&str; 4] = [
 ];
 
 impl Session {
-    /// One destination, with as many more tries of the whole as the caller asked for.
+    /// All blobs to all destinations, and only then the manifests: a registry that cannot take the image leaves the tags at
+    /// the others as they were.
     pub(super) async fn push(
         self: &Arc<Self>,
         image: &Image,
         encoded: &Encoded,
-        reference: &Reference,
+        references: &[Reference],
     ) -> Result<(), RegistryError> {
-        let mut tries = 0;
-        loop {
-            let result = self.push_once(image, encoded, reference).await;
-            match result {
-                Err(error) if self.options.ignore_immutable_tag_errors && is_immutable_tag(&error) => return Ok(()),
-                Err(_) if tries < self.options.push_retry => {
-                    tokio::time::sleep(Duration::from_secs(1 << tries.min(6))).await;
-                    tries += 1;
-                }
-                other => return other,
+        let mut tries = vec![0; references.len()];
+        for (reference, tries) in references.iter().zip(&mut tries) {
+            while let Err(error) = self.push_blobs_to(image, encoded, reference).await {
+                self.another_try(tries, error).await?;
             }
         }
+        for (reference, tries) in references.iter().zip(&mut tries) {
+            while let Err(error) = self.push_manifest(image, encoded, reference).await {
+                if self.options.ignore_immutable_tag_errors && is_immutable_tag(&error) {
+                    break;
+                }
+                self.another_try(tries, error).await?;
+            }
+        }
+        Ok(())
     }
 
-    async fn push_once(
+    /// Waits before the destination is tried again, as often as the caller asked for; the error when that was it.
+    async fn another_try(&self, tries: &mut u32, error: RegistryError) -> Result<(), RegistryError> {
+        if *tries >= self.options.push_retry {
+            return Err(error);
+        }
+        tokio::time::sleep(Duration::from_secs(1 << (*tries).min(6))).await;
+        *tries += 1;
+        Ok(())
+    }
+
+    async fn push_blobs_to(
         self: &Arc<Self>,
         image: &Image,
         encoded: &Encoded,
         reference: &Reference,
     ) -> Result<(), RegistryError> {
         let place = self.place(reference, Purpose::Push, false).await?;
-        self.push_blobs(&place, image, encoded).await?;
+        self.push_blobs(&place, image, encoded).await
+    }
+
+    /// The manifest, after the blobs.
+    async fn push_manifest(
+        self: &Arc<Self>,
+        image: &Image,
+        encoded: &Encoded,
+        reference: &Reference,
+    ) -> Result<(), RegistryError> {
+        let place = self.place(reference, Purpose::Push, false).await?;
         match self.put_manifest(&place, encoded).await {
             Err(error) if misses_a_blob(&error) => {
                 // The registry lost a blob since it said that it has it. Once more from the beginning.

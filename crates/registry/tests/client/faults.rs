@@ -10,7 +10,7 @@ use zuwai_registry::{
 };
 
 use super::fake_registry::{Action, FakeRegistry, Head, Reply};
-use super::images::{anonymous, assert_same, image, login, plain, read, reference, with_config};
+use super::images::{anonymous, assert_same, image, impatient, login, plain, read, reference, with_config};
 
 struct Scene {
     registry: FakeRegistry,
@@ -146,6 +146,20 @@ fn a_registry_that_stays_broken_is_given_up_and_the_tag_not_moved() {
     let error = scene.push().unwrap_err();
     assert!(error.to_string().contains("503 Service Unavailable"), "{error}");
     assert!(!scene.tag_is_there());
+}
+
+#[test]
+fn a_destination_that_takes_no_blobs_leaves_the_tags_at_the_others_as_they_were() {
+    let scene = scene(&[1000]);
+    let second = FakeRegistry::start();
+    second.fault(|head, _| if put_blob(head) { Action::Reply(Reply::error(403, "DENIED")) } else { Action::Serve });
+    let options = ClientOptions { insecure_registries: vec![scene.registry.name(), second.name()], ..impatient() };
+    let names = [scene.name.clone(), reference(&format!("{}/app:1", second.name()))];
+    scene.registry.put_manifest("app", "1", "application/vnd.oci.image.manifest.v1+json", b"as it was");
+    let error = anonymous(options).push(&scene.image, &names).unwrap_err();
+    assert!(error.to_string().contains("403 Forbidden"), "{error}");
+    assert_eq!(scene.registry.manifest("app", "1").as_deref(), Some(&b"as it was"[..]));
+    assert_eq!((scene.registry.count("PUT", "/manifests/"), second.count("PUT", "/manifests/")), (0, 0));
 }
 
 #[test]
