@@ -56,8 +56,11 @@ impl<'a> Server<'a> {
         let mut connection = remote
             .connect(gix::remote::Direction::Fetch)
             .map_err(|error| GitError::gix("connect to", &self.home, &error))?;
+        // A submodule's remote may lie on another host than the context.
+        let url = remote.url(gix::remote::Direction::Fetch).map(|url| url.to_bstring().to_string());
+        let url = url.and_then(|url| Url::parse(&url).ok());
         let login = Arc::new(Login::default());
-        connection.set_transport_options(Box::new(self.options()?));
+        connection.set_transport_options(Box::new(self.options(url.as_ref())?));
         connection.set_credentials(self.answer(Arc::clone(&login)));
         Ok((connection, login))
     }
@@ -77,7 +80,7 @@ impl<'a> Server<'a> {
         url.origin() == self.home.origin()
     }
 
-    fn options(&self) -> Result<http::Options, GitError> {
+    fn options(&self, url: Option<&Url>) -> Result<http::Options, GitError> {
         let certificates = |error| GitError::Transport { host: host(&self.home), source: Box::new(error) };
         let trust = TlsTrust { skip_verify: self.skip_verify, ..TlsTrust::default() };
         let tls = transport::tls_config(self.transport, &trust).map_err(certificates)?;
@@ -101,16 +104,18 @@ impl<'a> Server<'a> {
         };
         let backend = http::reqwest::Options { configure_client: Some(Box::new(configure)), configure_request: None };
         Ok(http::Options {
-            extra_headers: self.clear_text_login(),
+            extra_headers: self.clear_text_login(url),
             backend: Some(Arc::new(Mutex::new(backend))),
             ..http::Options::default()
         })
     }
 
     /// Over plain HTTP gix sends no password. Who asks for plain HTTP with a password has been asked for by name
-    /// (`GIT_PULL_METHOD=http`) and gets what Kaniko does.
-    fn clear_text_login(&self) -> Vec<String> {
-        let login = self.credentials.as_ref().filter(|_| self.home.scheme() == "http");
+    /// (`GIT_PULL_METHOD=http`) and gets what Kaniko does, for the context's own host alone: nobody has to ask for this
+    /// header to get it.
+    fn clear_text_login(&self, url: Option<&Url>) -> Vec<String> {
+        let at_home = self.home.scheme() == "http" && url.is_some_and(|url| self.is_home(url));
+        let login = self.credentials.as_ref().filter(|_| at_home);
         login
             .map(|(user, password)| format!("Authorization: Basic {}", base64(&format!("{user}:{password}"))))
             .into_iter()
@@ -194,5 +199,43 @@ mod tests {
         for other in ["https://host/a", "https://other:444/a", "http://host:444/a", "no address"] {
             assert_eq!(ask(other), None, "{other}");
         }
+    }
+
+    /// Answers one request with 404. Gives its address, and what was asked.
+    fn listen() -> (Url, std::thread::JoinHandle<String>) {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = Url::parse(&format!("http://{}/a", listener.local_addr().unwrap())).unwrap();
+        let asked = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let (mut asked, mut piece) = (Vec::new(), [0; 1024]);
+            while !asked.ends_with(b"\r\n\r\n") {
+                let length = stream.read(&mut piece).unwrap();
+                assert!(length > 0, "the request has no end");
+                asked.extend_from_slice(&piece[..length]);
+            }
+            stream.write_all(b"HTTP/1.1 404 x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+            String::from_utf8(asked).unwrap().to_lowercase()
+        });
+        (url, asked)
+    }
+
+    #[test]
+    fn the_clear_text_login_goes_to_the_contexts_own_host_and_no_submodules() {
+        let ((home, at_home), (other, elsewhere)) = (listen(), listen());
+        let folder = tempfile::tempdir().unwrap();
+        let repository = gix::init_bare(folder.path()).unwrap();
+        let transport = TransportOptions::default();
+        let credentials = Some(("auth".to_owned(), "token".to_owned()));
+        let server = Server::new(&transport, &GitOptions::default(), &home, credentials);
+        for url in [&home, &other] {
+            let remote = repository.remote_at(url.as_str()).unwrap();
+            let (connection, _) = server.connect(&remote).unwrap();
+            assert!(connection.ref_map(gix::progress::Discard, gix::remote::ref_map::Options::default()).is_err());
+        }
+        let login = format!("authorization: basic {}", base64("auth:token").to_lowercase());
+        let (at_home, elsewhere) = (at_home.join().unwrap(), elsewhere.join().unwrap());
+        assert!(at_home.contains(&login), "{at_home}");
+        assert!(!elsewhere.contains("authorization"), "{elsewhere}");
     }
 }
