@@ -10,13 +10,20 @@ use crate::request::ContextRequest;
 pub(super) struct Dir;
 
 impl ContextSource for Dir {
+    fn shown(&self, rest: &str) -> String {
+        without_login(rest).to_owned()
+    }
+
     fn check(&self, _: &str, _: &ContextRequest) -> Result<(), ContextError> {
         Ok(())
     }
 
     fn fetch(&self, rest: &str, fetching: &Fetching<'_>) -> Result<PathBuf, ContextError> {
         let path = fetching.current_directory.join(rest);
-        match fs::canonicalize(&path) {
+        let real = fs::canonicalize(&path);
+        // For messages.
+        let path = fetching.current_directory.join(without_login(rest));
+        match real {
             Ok(real) if real.is_dir() => Ok(real),
             Ok(_) => Err(ContextError::NotAFolder { path }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -26,6 +33,13 @@ impl ContextSource for Dir {
             Err(source) => Err(ContextError::Io { action: "open the build context", path, source }),
         }
     }
+}
+
+/// The location without what looks like the user name, password or token of a repository whose `git://` was forgotten:
+/// everything before the last `@`. A path that begins with `.` or one `/` is a folder of this machine and is shown whole.
+fn without_login(location: &str) -> &str {
+    let folder = location.starts_with('.') || (location.starts_with('/') && !location.starts_with("//"));
+    location.rfind('@').filter(|_| !folder).map_or(location, |at| &location[at + 1..])
 }
 
 /// `git@host:path` and `host/path.git` are often written where `git://host/path` is meant.
@@ -41,7 +55,8 @@ mod tests {
     use std::path::Path;
     use std::sync::atomic::AtomicBool;
 
-    use super::super::{Context, ContextError, fetch, ignore_file};
+    use super::super::{Context, ContextError, ContextSource, fetch, ignore_file};
+    use super::Dir;
     use crate::event::Silent;
     use crate::request::{ContextRequest, GitOptions};
     use zuwai_registry::TransportOptions;
@@ -92,6 +107,33 @@ mod tests {
         assert_eq!(text(".", Some("file")), "--context-sub-path: the build context has no folder file");
         let hint = get("git@example.com:a/b.git", None, root).unwrap_err().hint().unwrap();
         assert!(hint.starts_with("a git repository is written git://host/path"), "{hint}");
+    }
+
+    #[test]
+    fn the_token_of_a_repository_whose_prefix_was_forgotten_is_not_repeated() {
+        let folder = tempfile::tempdir().unwrap();
+        for location in [
+            "auth:s3cret@host/x.git",
+            "s3cret@host/x.git",
+            "dir://auth:s3cret@host/x",
+            "auth:s3@cret@host/x#main",
+            "auth:s3/cret@host/x.git",
+            "//auth:s3cret@host/x.git",
+        ] {
+            let (_, rest) = super::super::source(location).unwrap();
+            let shown = Dir.shown(rest);
+            let error = get(location, None, folder.path()).unwrap_err();
+            for text in [shown, error.to_string(), format!("{error:?}"), error.hint().unwrap_or_default()] {
+                assert!(!text.contains("s3") && !text.contains("cret"), "{location}: {text}");
+            }
+            assert!(error.to_string().contains("host/x"), "{error}");
+        }
+        for path in ["a/b", "/a/b", "./a@b", "/srv/@scope/x", "/srv/user@1000/x", "../a@b/c"] {
+            assert_eq!(Dir.shown(path), path);
+        }
+        std::fs::create_dir(folder.path().join("a@b")).unwrap();
+        let root = get("a@b", None, folder.path()).unwrap().root;
+        assert_eq!(root, folder.path().canonicalize().unwrap().join("a@b"));
     }
 
     #[test]
