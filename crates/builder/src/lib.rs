@@ -110,6 +110,9 @@ fn walk(request: &BuildRequest, tools: &Tools<'_>, work: &WorkFolder) -> Result<
         check_push(request, tools)?;
     }
     let plan = Plan::new(&dockerfile, request, tools, work)?;
+    if request.push {
+        tools.client.resolve_credentials(&request.destinations);
+    }
     let image = build_in(request, tools, work, &plan, &context, ignore)?;
     let digest = image.encode().descriptor.digest;
     let built = Built { image, digest };
@@ -129,6 +132,8 @@ fn build_in(
 ) -> Result<Image, BuildError> {
     let blobs = work.blobs();
     let blobs = BlobDir::open(&blobs).map_err(|source| BuildError::Work { path: blobs, source })?;
+    // A credential helper that is started from here on would load what lies in the image.
+    tools.client.seal_credentials();
     tools.isolation.begin(&work.parked())?;
     let build = || {
         let folder = tools.isolation.moved(&context.root, &work.parked());
