@@ -25,6 +25,9 @@ use crate::{Ignore, Kind, Result, RootFs, SnapshotError};
 /// Deeper trees than this are not gone down into: every level holds two folders open.
 const DEEPEST: usize = 4096;
 
+/// What a file is called while it is copied to another device.
+const UNFINISHED: &[u8] = b".zuwai-unfinished";
+
 impl RootFs {
     /// Moves everything that is not ignored out of the root and into a folder of the machine, which is made if it is
     /// missing and should be empty; on the same filesystem this is a handful of renames. The folders that must stay
@@ -42,7 +45,7 @@ impl RootFs {
                 return Err(SnapshotError::InTheWay { path: image_path, reason });
             }
         }
-        Mover::new(self.unmovable(), &target).carry(self.beneath())?;
+        Mover::new(self.unmovable(), &target, true).carry(self.beneath())?;
         self.plain_root()
     }
 
@@ -54,7 +57,7 @@ impl RootFs {
     /// Names the path; something else than a folder in the root is in the way.
     pub fn restore(&self, from: &Path) -> Result<()> {
         let source = Beneath::open(from).during("open", from)?;
-        Mover::new(self.unmovable(), self.beneath()).carry(&source)
+        Mover::new(self.unmovable(), self.beneath(), false).carry(&source)
     }
 
     /// Removes everything that is not ignored. Folders that lead to something ignored stay, as plain as after
@@ -148,20 +151,26 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 struct Mover<'a> {
     ignore: Ignore,
     target: &'a Beneath,
+    /// Whether folders that lead to something ignored stay where they are even if they are empty.
+    stays: bool,
     /// Files with several names that had to be copied: where the copy is.
     links: HashMap<(u64, u64), PathBuf>,
 }
 
 impl<'a> Mover<'a> {
-    fn new(ignore: Ignore, target: &'a Beneath) -> Self {
-        Self { ignore, target, links: HashMap::new() }
+    fn new(ignore: Ignore, target: &'a Beneath, stays: bool) -> Self {
+        Self { ignore, target, stays, links: HashMap::new() }
     }
 
     /// Moves everything in a folder into the target, whose own card becomes that folder's.
     fn carry(mut self, source: &Beneath) -> Result<()> {
         let stat = stat_of(source.root()).during("look at", "/")?;
+        let dress = |target: BorrowedFd<'_>| {
+            dress_like(source.root(), b".", &stat, target, b".").during("set owner and time of", "/")
+        };
+        dress(self.target.root())?;
         self.children(source.root(), self.target.root(), Path::new("/"), 0)?;
-        dress_like(source.root(), b".", &stat, self.target.root(), b".").during("set owner and time of", "/")
+        dress(self.target.root())
     }
 
     fn children(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &Path, depth: usize) -> Result<()> {
@@ -193,11 +202,18 @@ impl<'a> Mover<'a> {
         if stat.mount {
             return Ok(());
         }
+        if name == UNFINISHED {
+            return rustix::fs::unlinkat(from, name, AtFlags::empty()).during("remove", path);
+        }
         let there = match stat_at(to, name) {
             Err(Errno::NOENT) => None,
             there => Some(there.during("look at", path)?),
         };
         if let Some(there) = there {
+            // A copy has its name only once it is whole: whoever was killed then had only to remove what was copied.
+            if !stat.is_dir() && (there.mode, there.size, there.mtime) == (stat.mode, stat.size, stat.mtime) {
+                return rustix::fs::unlinkat(from, name, AtFlags::empty()).during("remove", path);
+            }
             if !(there.is_dir() && stat.is_dir()) {
                 let reason = "something in the root is in the way of what comes back";
                 return Err(SnapshotError::InTheWay { path: path.into(), reason });
@@ -213,6 +229,8 @@ impl<'a> Mover<'a> {
         }
         if stat.is_dir() {
             rustix::fs::mkdirat(to, name, Mode::from(0o700)).during("make the folder", path)?;
+            // At once, for the way back when this goes no further; and again when it is full, for its time.
+            dress_like(from, name, &stat, to, name).during("set owner and time of", path)?;
             self.descend(from, to, name, &stat, path, depth)
         } else {
             self.copy(from, to, name, &stat, path).during("move", path)
@@ -233,6 +251,9 @@ impl<'a> Mover<'a> {
         let target = open_folder(to, OsStr::from_bytes(name)).during("open", path)?;
         self.children(source.as_fd(), target.as_fd(), path, depth + 1)?;
         dress_like(from, name, stat, to, name).during("set owner and time of", path)?;
+        if self.stays && self.ignore.leads_to(path) {
+            return Ok(());
+        }
         match rustix::fs::unlinkat(from, name, AtFlags::REMOVEDIR) {
             // It leads to something that stays.
             Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY) => Ok(()),
@@ -253,8 +274,13 @@ impl<'a> Mover<'a> {
         if let Some((folder, first)) = first.and_then(|first| first.parent().zip(first.file_name())) {
             rustix::fs::linkat(self.target.exact_folder(folder)?, first, to, name, AtFlags::empty())?;
         } else {
-            place::duplicate(from, name, stat, to, name)?;
-            dress_like(from, name, stat, to, name)?;
+            let copied = place::duplicate(from, name, stat, to, UNFINISHED)
+                .and_then(|()| dress_like(from, name, stat, to, UNFINISHED))
+                .and_then(|()| rustix::fs::renameat(to, UNFINISHED, to, name));
+            if let Err(error) = copied {
+                let _ = rustix::fs::unlinkat(to, UNFINISHED, AtFlags::empty());
+                return Err(error);
+            }
             if stat.nlink > 1 {
                 self.links.insert((stat.dev, stat.ino), path.to_path_buf());
             }
