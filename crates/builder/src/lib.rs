@@ -31,9 +31,9 @@ mod step;
 mod syntax;
 mod work;
 
-use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use zuwai_registry::{BlobDir, Client, Digest, Image};
 use zuwai_snapshot::{Ignore, RootFs};
@@ -88,7 +88,13 @@ pub struct Built {
 pub fn build(request: &BuildRequest, tools: &Tools<'_>) -> Result<Built, BuildError> {
     let work =
         WorkFolder::create(&tools.work).map_err(|source| BuildError::Work { path: tools.work.clone(), source })?;
-    let built = walk(request, tools, &work);
+    let stale = |source| BuildError::Work { path: tools.work.clone(), source };
+    tools.isolation.recover(&work.parked(), &work.leftover())?;
+    work.empty().map_err(stale)?;
+    let built = walk(request, tools, &work).map_err(|error| {
+        // Whatever broke off because of it: the reason is the wish to stop.
+        if tools.cancel.is_cancelled() { BuildError::Cancelled } else { error }
+    });
     if !tools.leave_work {
         let removed = work.remove().map_err(|source| BuildError::Work { path: work.path().to_owned(), source });
         return built.and_then(|built| removed.map(|()| built));
@@ -134,7 +140,7 @@ fn build_in(
     let blobs = BlobDir::open(&blobs).map_err(|source| BuildError::Work { path: blobs, source })?;
     // A credential helper that is started from here on would load what lies in the image.
     tools.client.seal_credentials();
-    tools.isolation.begin(&work.parked())?;
+    tools.isolation.begin(&work.parked(), &context.root)?;
     let build = || {
         let folder = tools.isolation.moved(&context.root, &work.parked());
         let context = RootFs::open(&folder, Ignore::new([]))?;
@@ -144,9 +150,15 @@ fn build_in(
     };
     let image = build();
     let left = tools.isolation.end(&work.parked(), &work.leftover());
-    let image = image?;
-    left?;
-    Ok(image)
+    match (image, left) {
+        (Ok(image), Ok(())) => Ok(image),
+        (Ok(_), Err(left)) => Err(left.into()),
+        (Err(error), Ok(())) => Err(error),
+        (Err(error), Err(left)) => {
+            tools.observer.event(&Event::Warning { text: &left.to_string() });
+            Err(error)
+        }
+    }
 }
 
 fn check_push(request: &BuildRequest, tools: &Tools<'_>) -> Result<(), BuildError> {
@@ -162,7 +174,9 @@ fn check_push(request: &BuildRequest, tools: &Tools<'_>) -> Result<(), BuildErro
 /// Writes the outputs and pushes.
 fn deliver(request: &BuildRequest, tools: &Tools<'_>, built: &Built) -> Result<(), BuildError> {
     let finished = Finished { image: &built.image, digest: &built.digest, names: &request.destinations };
+    let go_on = || if tools.cancel.is_cancelled() { Err(BuildError::Cancelled) } else { Ok(()) };
     for output in &OUTPUTS {
+        go_on()?;
         if let Some(path) = (output.path)(request) {
             let path = request.current_directory.join(path);
             output.write(&finished, &path).map_err(|source| BuildError::Output { flag: output.flag, source })?;
@@ -175,6 +189,7 @@ fn deliver(request: &BuildRequest, tools: &Tools<'_>, built: &Built) -> Result<(
     for destination in &request.destinations {
         tools.observer.event(&Event::Pushing { destination: &destination.to_string() });
     }
+    go_on()?;
     tools.client.push(&built.image, &request.destinations).map_err(|source| BuildError::Push {
         destinations: request.destinations.iter().map(ToString::to_string).collect(),
         source: Box::new(source),
@@ -199,15 +214,20 @@ struct Text {
 }
 
 impl Text {
-    /// Relative to the current directory first, then to the context: users rely on both.
+    /// Relative to the current directory first, then to the context: users rely on both. Inside the context links are
+    /// followed inside the context, whoever wrote it: a link to the builder's own files must not show them.
     fn read(request: &BuildRequest, context: &Context) -> Result<Text, BuildError> {
         let name = request.dockerfile.display().to_string();
         let first = request.current_directory.join(&request.dockerfile);
         let second = context.root.join(&request.dockerfile);
         for path in [&first, &second] {
-            match fs::read(path) {
-                Ok(bytes) => return Ok(Text { path: path.clone(), name, bytes }),
-                Err(error) if is_absent(&error) => {}
+            let read = match path.strip_prefix(&context.root) {
+                Ok(inside) => read_inside(&context.root, inside),
+                Err(_) => read_bounded(path),
+            };
+            match read {
+                Ok(Some(bytes)) => return Ok(Text { path: path.clone(), name, bytes }),
+                Ok(None) => {}
                 Err(source) => return Err(BuildError::ReadDockerfile { path: path.clone(), source }),
             }
         }
@@ -215,6 +235,25 @@ impl Text {
     }
 }
 
-fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+/// No Dockerfile is longer than this many bytes.
+const LONGEST_DOCKERFILE: u64 = 16 << 20;
+
+fn read_inside(context: &Path, inside: &Path) -> io::Result<Option<Vec<u8>>> {
+    let root = RootFs::open(context, Ignore::new([])).map_err(io::Error::other)?;
+    match root.read_file(&Path::new("/").join(inside), LONGEST_DOCKERFILE) {
+        Err(error) if matches!(error.io_kind(), Some(io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)) => {
+            Ok(None)
+        }
+        read => read.map_err(io::Error::other),
+    }
+}
+
+fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    match File::open(path).and_then(|file| file.take(LONGEST_DOCKERFILE + 1).read_to_end(&mut bytes)) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(error),
+        Ok(_) if bytes.len() as u64 > LONGEST_DOCKERFILE => Err(io::Error::other("it is too long for a Dockerfile")),
+        Ok(_) => Ok(Some(bytes)),
+    }
 }

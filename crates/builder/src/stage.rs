@@ -1,7 +1,7 @@
 //! A stage, from its base to an image: the part of the road that is walked once for each stage.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Read};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,6 +14,7 @@ use crate::context::Dockerignore;
 use crate::error::{BuildError, UnpackError};
 use crate::event::Event;
 use crate::instruction::{Action, Placed, Step};
+use crate::isolation::Cancel;
 use crate::plan::{Base, Origin, Plan, PlannedStage};
 use crate::request::BuildRequest;
 use crate::settings::Settings;
@@ -218,7 +219,7 @@ impl<'a> StageBuilder<'a> {
             let digest = layer.descriptor.digest.to_string();
             let unpack = |source| BuildError::Unpack { image: image.to_owned(), source };
             let read = |source| unpack(UnpackError::Read { digest: digest.clone(), source });
-            let mut tar = layer.open_tar().map_err(read)?;
+            let mut tar = Cancellable { inner: layer.open_tar().map_err(read)?, cancel: self.shop.tools.cancel };
             let applied = apply_tar(&mut tar, root, &ApplyOptions::default())
                 .map_err(|source| unpack(UnpackError::Apply { digest: digest.clone(), source }))?;
             // Both digests are checked when the end of the stream is met, which lies behind the end of the archive.
@@ -241,10 +242,11 @@ impl<'a> StageBuilder<'a> {
         let looking = begin.elapsed();
         let begin = Instant::now();
         let writer = LayerWriter::new(&self.shop.blobs, self.shop.request.compression, self.format);
-        let mut writer = BufWriter::with_capacity(128 * 1024, writer.map_err(BuildError::Pack)?);
+        let inner = BufWriter::with_capacity(128 * 1024, writer.map_err(BuildError::Pack)?);
+        let mut writer = Cancellable { inner, cancel: self.shop.tools.cancel };
         let written = write_tar(&changes, &live.root, &mut writer, &WriteOptions::default())?;
         live.snapshotter.learn(&changes, &written);
-        let writer = writer.into_inner().map_err(|error| BuildError::Pack(error.into_error()))?;
+        let writer = writer.inner.into_inner().map_err(|error| BuildError::Pack(error.into_error()))?;
         let layer = writer.finish().map_err(BuildError::Pack)?;
         for text in &written.warnings {
             self.shop.tools.observer.event(&Event::Warning { text });
@@ -306,6 +308,36 @@ impl<'a> StageBuilder<'a> {
         done.images.insert(index, image.clone());
         done.settings.insert(index, self.settings);
         Ok(image)
+    }
+}
+
+/// Lets bytes pass until the build is asked to stop.
+struct Cancellable<'a, T> {
+    inner: T,
+    cancel: &'a Cancel,
+}
+
+impl<T> Cancellable<'_, T> {
+    fn check(&self) -> io::Result<()> {
+        if self.cancel.is_cancelled() { Err(io::Error::other("the build was cancelled")) } else { Ok(()) }
+    }
+}
+
+impl<T: Read> Read for Cancellable<'_, T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.check()?;
+        self.inner.read(buffer)
+    }
+}
+
+impl<T: Write> Write for Cancellable<'_, T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.check()?;
+        self.inner.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 

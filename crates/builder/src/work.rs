@@ -53,11 +53,27 @@ impl WorkFolder {
         self.path.join("images").join(hex)
     }
 
-    /// Removes the folder and all in it.
+    /// Removes the folder and all in it, unless the container's own files are still parked there.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
+        self.empty()?;
+        if self.parked().exists() { Ok(()) } else { remove(&self.path) }
+    }
+
+    /// Removes what a build before this one left, but never the container's own files.
+    pub(crate) fn empty(&self) -> io::Result<()> {
+        let parked = self.parked();
+        if !parked.exists() {
+            return fs::read_dir(&self.path)?.try_for_each(|entry| remove(&entry?.path()));
         }
+        let build = ["blobs", "context", "leftover", "stages", "images"];
+        build.iter().try_for_each(|name| remove(&self.path.join(name)))
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    let removed = if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }

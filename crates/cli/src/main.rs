@@ -95,7 +95,12 @@ fn build(program: &str, values: &Values, environment: &Environment, console: &Co
     for warning in wanted.warnings.iter().chain(&unread) {
         console.tell(Verbosity::Warning, warning);
     }
-    let container = Container { own_folder: &own_folder, force: wanted.force, ignored: wanted.ignored };
+    let container = Container {
+        own_folder: &own_folder,
+        current_directory: &current_directory,
+        force: wanted.force,
+        ignored: wanted.ignored,
+    };
     let tools = Toolbox::new(container, wanted.client, keychain, environment)?;
     let signalled = Signalled::listen(tools.cancel())
         .map_err(|error| Failure::of("error building image: listen to signals", &error, None))?;

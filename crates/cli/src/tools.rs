@@ -25,6 +25,8 @@ pub(crate) struct Toolbox {
 pub(crate) struct Container<'a> {
     /// Kaniko's folder, in which the work folder lies.
     pub(crate) own_folder: &'a Path,
+    /// Where the user stands.
+    pub(crate) current_directory: &'a Path,
     /// `--force`.
     pub(crate) force: bool,
     /// `--ignore-path`.
@@ -56,6 +58,7 @@ impl Toolbox {
             force: container.force,
             uid: rustix::process::geteuid().as_raw(),
             ignored,
+            current_directory: container.current_directory.to_owned(),
         };
         let isolation = Direct::new(options).map_err(isolation)?;
         let client = Client::new(client, Arc::from(keychain)).map_err(|error| {

@@ -29,31 +29,30 @@ impl Evidence {
             }
         }
         let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
+        let first = read("proc/1/comm");
+        let first = first.trim();
+        if MACHINES.contains(&first) {
+            return Evidence::Machine(format!("process 1 is {first}"));
+        }
         let mounts = read("proc/self/mounts");
         let root_mount = mounts.lines().filter_map(root_device).next_back();
+        // A disk that was made from a container's files has Docker's mark on it and is a machine all the same.
+        if let Some((device, kind)) = root_mount
+            && device.starts_with("/dev/")
+            && !device.contains("/docker-")
+        {
+            return Evidence::Machine(format!("the root filesystem is {kind} on {device}"));
+        }
+        if root.join(DOCKER_MARK).exists() {
+            return Evidence::Container(format!("/{DOCKER_MARK} exists"));
+        }
         if let Some((device, kind)) = root_mount
             && matches!(kind, "overlay" | "fuse.fuse-overlayfs" | "aufs" | "virtiofs" | "9p")
         {
             return Evidence::Container(format!("the root filesystem is {kind} ({device})"));
         }
-        // A disk that was made from a container's files has Docker's mark on it and is a machine all the same.
-        let disk = root_mount.filter(|(device, _)| device.starts_with("/dev/") && !device.contains("/docker-"));
-        if root.join(DOCKER_MARK).exists() && disk.is_none() {
-            return Evidence::Container(format!("/{DOCKER_MARK} exists"));
-        }
-        let cgroup = read("proc/self/cgroup");
-        for name in CGROUPS {
-            if cgroup.contains(name) {
-                return Evidence::Container(format!("the control group names {name}"));
-            }
-        }
-        let first = read("proc/1/comm");
-        let first = first.trim();
-        if matches!(first, "systemd" | "init" | "openrc-init" | "launchd") {
-            return Evidence::Machine(format!("process 1 is {first}"));
-        }
-        if let Some((device, kind)) = disk {
-            return Evidence::Machine(format!("the root filesystem is {kind} on {device}"));
+        if let Some(group) = read("proc/self/cgroup").lines().find_map(container_group) {
+            return Evidence::Container(format!("the control group is {group}"));
         }
         Evidence::Unknown
     }
@@ -71,8 +70,22 @@ const MARKS: [&str; 4] = [
     "run/systemd/container",
 ];
 
-/// Words in the path of a control group that only a container's has.
-const CGROUPS: [&str; 6] = ["docker", "kubepods", "libpod", "containerd", "garden", "/lxc/"];
+/// What process 1 of a machine is called.
+const MACHINES: [&str; 4] = ["systemd", "init", "openrc-init", "launchd"];
+
+/// The path of a control group that only a container has, from a line of /proc/self/cgroup (cgroups(7)): a whole part of it
+/// is a runtime's, not merely a word in it.
+fn container_group(line: &str) -> Option<&str> {
+    let path = line.splitn(3, ':').nth(2)?;
+    let is_runtimes = |part: &str| {
+        matches!(part, "docker" | "kubepods" | "kubepods.slice" | "libpod_parent" | "garden" | "lxc")
+            || ["docker-", "libpod-", "crio-", "cri-containerd-"].iter().any(|name| {
+                let id = part.strip_prefix(name).map(|rest| rest.trim_end_matches(".scope"));
+                id.is_some_and(|id| id.len() >= 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+            })
+    };
+    path.split('/').any(is_runtimes).then_some(path)
+}
 
 /// Device and filesystem of a line of /proc/self/mounts that tells of "/".
 fn root_device(line: &str) -> Option<(&str, &str)> {
@@ -125,6 +138,23 @@ mod tests {
             ("proc/1/comm", "systemd\n"),
         ]);
         assert!(matches!(Evidence::look(host.path(), None), Evidence::Machine(_)));
+    }
+
+    #[test]
+    fn a_word_in_the_name_of_a_service_makes_no_container() {
+        let group = "0::/system.slice/actions.runner.acme-docker-images.vm1.service\n";
+        let runner = machine(&[
+            ("proc/self/cgroup", group),
+            ("proc/self/mounts", "/dev/sda1 / ext4 rw 0 0\n"),
+            ("proc/1/comm", "systemd\n"),
+        ]);
+        assert!(matches!(Evidence::look(runner.path(), None), Evidence::Machine(_)));
+        let live = machine(&[("proc/self/mounts", "overlayroot / overlay rw 0 0\n"), ("proc/1/comm", "systemd\n")]);
+        assert!(matches!(Evidence::look(live.path(), None), Evidence::Machine(_)));
+        assert_eq!(container_group(group.trim()), None);
+        assert_eq!(container_group("0::/docker/abc"), Some("/docker/abc"));
+        let scope = "0::/machine.slice/libpod-0123456789abcdef.scope";
+        assert_eq!(container_group(scope), Some("/machine.slice/libpod-0123456789abcdef.scope"));
     }
 
     #[test]

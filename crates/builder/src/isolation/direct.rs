@@ -1,17 +1,22 @@
 //! `direct`: the container's own "/" is the image's. No namespace, no mount, no right beyond those every container's
 //! root has: the way Kaniko works, and the only one that works everywhere.
 
+use std::ffi::OsStr;
+use std::fs;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::thread::CapabilitySet;
 use zuwai_snapshot::{Ignore, RootFs};
 
-use super::{Cancel, Command, Evidence, Exit, Isolation, IsolationError, OutputSink, spawn};
+use super::{Cancel, Command, Evidence, Exit, Identity, Isolation, IsolationError, OutputSink, spawn};
 use crate::event::Stream;
 
 /// What `direct` must know of the container it is in.
@@ -27,12 +32,22 @@ pub struct DirectOptions {
     /// Everything in the container that is no image's: mount points, the work folder, the builder's own folder, paths
     /// the user named. Absolute.
     pub ignored: Vec<PathBuf>,
+    /// The current directory of whoever asked for the build. A shell that stands in it must find itself there afterwards,
+    /// so the folder itself is never moved; what lies in it is.
+    pub current_directory: PathBuf,
 }
+
+/// A name that nobody gives a file: a folder that leads to an ignored path stays where it is.
+const STAYS: &str = ".zuwai-stays";
 
 /// The container's own root filesystem.
 #[derive(Debug)]
 pub struct Direct {
     ignored: Vec<PathBuf>,
+    /// See [`STAYS`].
+    stays: PathBuf,
+    /// The build context, when it has to stay where it is because something is mounted inside it.
+    context: Mutex<Option<PathBuf>>,
 }
 
 impl Direct {
@@ -51,13 +66,15 @@ impl Direct {
             return Err(IsolationError::NotRoot { uid: options.uid });
         }
         let kernel = ["/proc", "/sys", "/dev"].map(PathBuf::from);
-        Ok(Direct { ignored: options.ignored.into_iter().chain(kernel).collect() })
+        let ignored = options.ignored.into_iter().chain(kernel).collect();
+        Ok(Direct { ignored, stays: options.current_directory.join(STAYS), context: Mutex::default() })
     }
 }
 
 impl Direct {
     fn ignore(&self) -> Ignore {
-        Ignore::new(self.ignored.iter().cloned())
+        let context = self.context.lock().unwrap_or_else(PoisonError::into_inner);
+        Ignore::new(self.ignored.iter().chain([&self.stays]).cloned().chain(context.clone()))
     }
 
     fn root(&self) -> Result<RootFs, IsolationError> {
@@ -65,11 +82,56 @@ impl Direct {
     }
 }
 
+/// Beside the parked files while, and only while, all that lies in the root is the build's: a build that was killed is
+/// put right by the next one, and whether it had moved the container's files out entirely must be known then. It holds
+/// what was ignored, since another build may be told to ignore other things.
+fn mark(parked: &Path) -> PathBuf {
+    parked.with_extension("complete")
+}
+
+fn write_mark(parked: &Path, ignore: &Ignore) -> Result<(), IsolationError> {
+    let paths: Vec<&[u8]> = ignore.iter().map(|path| path.as_os_str().as_bytes()).collect();
+    let path = mark(parked);
+    fs::write(&path, paths.join(&0)).map_err(|source| IsolationError::Mark { path, source })
+}
+
+/// What was ignored when the root became the build's; `None` when it is not the build's.
+fn read_mark(parked: &Path) -> Result<Option<Vec<PathBuf>>, IsolationError> {
+    let path = mark(parked);
+    match fs::read(&path) {
+        Ok(text) => {
+            Ok(Some(text.split(|&byte| byte == 0).map(|path| PathBuf::from(OsStr::from_bytes(path))).collect()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(IsolationError::Mark { path, source }),
+    }
+}
+
+fn put_back(root: &RootFs, parked: &Path) -> Result<(), IsolationError> {
+    root.restore(parked).map_err(|source| IsolationError::PutBack { parked: parked.to_owned(), source })?;
+    // What is not empty is kept, and found by the next build.
+    let _ = fs::remove_dir(parked);
+    Ok(())
+}
+
 /// Stages change places by rename: what is done is moved aside, a few top-level folders at a time, and read where it
 /// lies; nothing is deleted, copied or unpacked a second time.
 impl Isolation for Direct {
-    fn begin(&self, parked: &Path) -> Result<(), IsolationError> {
-        Ok(self.root()?.park(parked)?)
+    fn recover(&self, parked: &Path, leftover: &Path) -> Result<(), IsolationError> {
+        if parked.exists() { self.end(parked, leftover) } else { Ok(()) }
+    }
+
+    fn begin(&self, parked: &Path, context: &Path) -> Result<(), IsolationError> {
+        if context == Path::new("/") {
+            return Err(IsolationError::ContextIsRoot);
+        }
+        let ignore = Ignore::new(self.ignored.iter().cloned());
+        if !ignore.covers(context) && ignore.leads_to(context) {
+            *self.context.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.to_owned());
+        }
+        let root = self.root()?;
+        let begun = root.park(parked).map_err(IsolationError::from).and_then(|()| write_mark(parked, root.ignore()));
+        begun.or_else(|error| put_back(&root, parked).and(Err(error)))
     }
 
     fn enter(&self, _: &Path) -> Result<RootFs, IsolationError> {
@@ -82,19 +144,28 @@ impl Isolation for Direct {
 
     fn end(&self, parked: &Path, leftover: &Path) -> Result<(), IsolationError> {
         let root = self.root()?;
-        root.park(leftover)?;
-        Ok(root.restore(parked)?)
+        if let Some(ignored) = read_mark(parked)? {
+            let root = RootFs::open(Path::new("/"), root.ignore().with(ignored))?;
+            // All that lies in the root is the build's: what cannot be moved aside can go.
+            if root.park(leftover).is_err() {
+                root.clear()?;
+            }
+            let path = mark(parked);
+            fs::remove_file(&path).map_err(|source| IsolationError::Mark { path, source })?;
+        }
+        put_back(&root, parked)
     }
 
-    fn moved(&self, path: &Path, parked: &Path) -> PathBuf {
-        if self.ignore().covers(path) {
-            return path.to_owned();
+    fn moved(&self, context: &Path, parked: &Path) -> PathBuf {
+        if self.ignore().covers(context) {
+            return context.to_owned();
         }
-        parked.join(path.strip_prefix("/").unwrap_or(path))
+        parked.join(context.strip_prefix("/").unwrap_or(context))
     }
 
     fn run(&self, command: &Command, output: &OutputSink<'_>, cancel: &Cancel) -> Result<Exit, IsolationError> {
         let Some((program, arguments)) = command.arguments.split_first() else { return Ok(Exit { code: 0 }) };
+        check_capabilities(&command.identity)?;
         let mut process = Process::new(program);
         process.args(arguments).current_dir(&command.working_dir).env_clear();
         for variable in &command.environment {
@@ -107,6 +178,21 @@ impl Isolation for Direct {
         };
         follow(keeper, output, cancel).map_err(|source| IsolationError::Wait { program: program.clone(), source })?
     }
+}
+
+/// Becoming another user or group takes a capability that every container has unless it is taken away. A command must not
+/// be blamed for its lack.
+fn check_capabilities(identity: &Identity) -> Result<(), IsolationError> {
+    let (uid, gid) = (identity.uid, identity.gid);
+    let Ok(sets) = rustix::thread::capabilities(None) else { return Ok(()) };
+    let missing = |capability| Err(IsolationError::MissingCapability { capability, uid, gid });
+    if uid != 0 && !sets.effective.contains(CapabilitySet::SETUID) {
+        return missing("SETUID");
+    }
+    if (gid != 0 || uid != 0) && !sets.effective.contains(CapabilitySet::SETGID) {
+        return missing("SETGID");
+    }
+    Ok(())
 }
 
 /// What a shell would say and answer for a program that cannot be executed.
@@ -170,14 +256,11 @@ fn pump(from: Option<impl Read>, stream: Stream, output: &OutputSink<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::isolation::Identity;
-    use std::fs;
-    use std::sync::Mutex;
     use std::time::{Duration, Instant};
 
     /// Runs in the machine's own root, where `run` changes nothing by itself.
     fn run(arguments: &[&str], identity: Identity, cancel: &Cancel) -> (Result<Exit, IsolationError>, String) {
-        let direct = Direct { ignored: Vec::new() };
+        let direct = Direct { ignored: Vec::new(), stays: PathBuf::from("/"), context: Mutex::default() };
         let command = Command {
             arguments: arguments.iter().map(ToString::to_string).collect(),
             environment: vec!["PATH=/usr/bin:/bin".to_owned(), "ONLY=this".to_owned()],
@@ -258,7 +341,13 @@ mod tests {
 
     #[test]
     fn a_machine_is_refused_even_when_forced_and_a_user_without_rights_too() {
-        let options = |evidence, force, uid| DirectOptions { evidence, force, uid, ignored: Vec::new() };
+        let options = |evidence, force, uid| DirectOptions {
+            evidence,
+            force,
+            uid,
+            ignored: Vec::new(),
+            current_directory: PathBuf::from("/"),
+        };
         let machine = Evidence::Machine("process 1 is systemd".to_owned());
         let error = Direct::new(options(machine, true, 0)).unwrap_err();
         assert!(error.to_string().ends_with("process 1 is systemd"), "{error}");

@@ -20,8 +20,13 @@ use crate::event::Stream;
 
 /// How a RUN is run, and in which root. One build at a time: `begin`, then `enter` and `leave` for each stage, then `end`.
 pub trait Isolation: Send + Sync {
-    /// Makes room for the first stage. What lay in the place where images are built is kept in `parked`.
-    fn begin(&self, parked: &Path) -> Result<(), IsolationError>;
+    /// Finishes what a build that was killed left unfinished: what it had parked is put back, and its image's files go
+    /// to `leftover`. Called before anything else; does nothing where nothing was left.
+    fn recover(&self, parked: &Path, leftover: &Path) -> Result<(), IsolationError>;
+
+    /// Makes room for the first stage. What lay in the place where images are built is kept in `parked`. When this fails,
+    /// everything lies where it lay before, or the error says where it is.
+    fn begin(&self, parked: &Path, context: &Path) -> Result<(), IsolationError>;
 
     /// An empty root filesystem for a stage, with everything in it that is no part of an image marked as ignored.
     /// `folder` is where the stage will be found once it is done; it does not exist yet.
@@ -33,8 +38,8 @@ pub trait Isolation: Send + Sync {
     /// Puts back what `begin` has parked. Whatever else lies in the place where images are built is moved to `leftover`.
     fn end(&self, parked: &Path, leftover: &Path) -> Result<(), IsolationError>;
 
-    /// Where a local file that was at `path` before [`Isolation::begin`] is found while the build goes on.
-    fn moved(&self, path: &Path, parked: &Path) -> PathBuf;
+    /// Where the build context that was given to [`Isolation::begin`] is found while the build goes on.
+    fn moved(&self, context: &Path, parked: &Path) -> PathBuf;
 
     /// Runs one command to its end. When this returns, the command and everything it left behind are gone. Output is
     /// handed on as it is read, from other threads than the caller's.
@@ -135,6 +140,37 @@ pub enum IsolationError {
         #[source]
         source: io::Error,
     },
+    /// The context is the whole container.
+    #[error("the build context is /, which is where the image is built")]
+    ContextIsRoot,
+    /// What lay in the container before the build is not all back in its place. Nothing of it is lost.
+    #[error("put the container's own files back from {}", parked.display())]
+    PutBack {
+        /// Where they are.
+        parked: PathBuf,
+        /// Why they are not back.
+        #[source]
+        source: zuwai_snapshot::SnapshotError,
+    },
+    /// A right that every container has by default was taken away.
+    #[error("run a command as user {uid} and group {gid} without the capability {capability}")]
+    MissingCapability {
+        /// The capability.
+        capability: &'static str,
+        /// The user.
+        uid: u32,
+        /// The group.
+        gid: u32,
+    },
+    /// The mark that says whose files lie in the root could not be written.
+    #[error("write {}", path.display())]
+    Mark {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// The root filesystem could not be opened or changed.
     #[error(transparent)]
     Snapshot(#[from] zuwai_snapshot::SnapshotError),
@@ -176,6 +212,13 @@ impl IsolationError {
             }
             IsolationError::NotRoot { .. } => {
                 Some("set runAsUser: 0 in the Pod's securityContext; no other right is needed".to_owned())
+            }
+            IsolationError::ContextIsRoot => Some("name a folder of its own with --context".to_owned()),
+            IsolationError::PutBack { .. } => {
+                Some("make room on the disk and start a build again: it begins by putting them back".to_owned())
+            }
+            IsolationError::MissingCapability { capability, .. } => {
+                Some(format!("add {capability} to the container's capabilities: it is one of the default ones"))
             }
             _ => None,
         }

@@ -28,9 +28,16 @@ pub(super) fn spawn_kept(command: &mut Command, identity: &Identity) -> io::Resu
             become_keeper_and_fork()?;
             check(libc::setsid())?;
             libc::umask(0o022);
-            check(libc::setgroups(groups.len(), groups.as_ptr()))?;
-            check(libc::setresgid(gid, gid, gid))?;
-            check(libc::setresuid(uid, uid, uid))?;
+            // Root stays root even where it may not choose its groups: a container can do without that capability.
+            if libc::setgroups(groups.len(), groups.as_ptr()) < 0 && (uid, gid) != (0, 0) {
+                return Err(io::Error::last_os_error());
+            }
+            if gid != libc::getegid() {
+                check(libc::setresgid(gid, gid, gid))?;
+            }
+            if uid != libc::geteuid() {
+                check(libc::setresuid(uid, uid, uid))?;
+            }
             // After the change of user, which clears it: without the keeper, no command.
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
             Ok(())
@@ -38,6 +45,9 @@ pub(super) fn spawn_kept(command: &mut Command, identity: &Identity) -> io::Resu
     }
     command.spawn()
 }
+
+/// How many moments of a millisecond at least are given to what a command left behind and what was killed.
+const PATIENCE: u32 = 10_000;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -75,7 +85,11 @@ unsafe fn keep(command: libc::pid_t, awaited: &libc::sigset_t) -> ! {
     // SAFETY: system calls with arguments that live on this stack; the process ends here and drops nothing.
     unsafe {
         // The pipes to zuwai, and the one on which the command reports a failed exec: they must close with the command.
-        libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0);
+        if libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0) < 0 {
+            for number in 0..=65_535 {
+                libc::close(number);
+            }
+        }
         let code = loop {
             let mut status = 0;
             let ended = libc::waitpid(-1, &raw mut status, libc::WNOHANG);
@@ -90,8 +104,11 @@ unsafe fn keep(command: libc::pid_t, awaited: &libc::sigset_t) -> ! {
                 break 128 + libc::SIGTERM;
             }
         };
-        while !reaped_all() {
+        // Without CAP_KILL a process of another user cannot be ended: it is not waited for longer than this.
+        let mut moments = 0;
+        while !reaped_all() && moments < PATIENCE {
             kill_children();
+            moments += 1;
         }
         libc::_exit(code)
     }

@@ -33,10 +33,12 @@ pub(crate) struct Output {
     write: fn(&Finished<'_>, &Path) -> Result<(), OutputError>,
 }
 
-/// In the order they are written: the digest first, because scripts read it even when the push fails.
+/// In the order they are written: all before the push, because scripts read the digest even when that fails, and the
+/// small files last, so that they are not there when an image could not be written.
 pub(crate) const OUTPUTS: [Output; 5] = [
-    Output { flag: "digest-file", path: |request| request.outputs.digest_file.as_ref(), write: digest_file::write },
     Output { flag: "oci-layout-path", path: |request| request.outputs.oci_layout_path.as_ref(), write: layout::write },
+    Output { flag: "tar-path", path: |request| request.outputs.tar_path.as_ref(), write: archive::write },
+    Output { flag: "digest-file", path: |request| request.outputs.digest_file.as_ref(), write: digest_file::write },
     Output {
         flag: "image-name-with-digest-file",
         path: |request| request.outputs.image_name_with_digest_file.as_ref(),
@@ -47,7 +49,6 @@ pub(crate) const OUTPUTS: [Output; 5] = [
         path: |request| request.outputs.image_name_tag_with_digest_file.as_ref(),
         write: name_files::write_names_and_tags,
     },
-    Output { flag: "tar-path", path: |request| request.outputs.tar_path.as_ref(), write: archive::write },
 ];
 
 impl Output {
