@@ -244,7 +244,9 @@ impl fmt::Display for Reference {
 pub(crate) fn canonical_registry(registry: &str) -> String {
     match registry.to_ascii_lowercase().as_str() {
         "docker.io" | "registry-1.docker.io" | DOCKER_HUB => DOCKER_HUB.to_owned(),
-        other => other.to_owned(),
+        lower if lower.contains(['.', ':']) || lower == "localhost" => lower.to_owned(),
+        // Its capital letters are all that tells it from a repository's first part.
+        _ => registry.to_owned(),
     }
 }
 
@@ -454,6 +456,14 @@ mod tests {
             if let Some(tag) = tag { text = format!("{text}:{tag}"); }
             if let Some(seed) = digest { text = format!("{text}@{}", Digest::of(&seed.to_le_bytes())); }
             let parsed = reference(&text);
+            prop_assert_eq!(reference(&parsed.to_string()), parsed);
+        }
+
+        #[test]
+        fn a_registry_that_only_its_capitals_tell_keeps_them(host in "[A-Z]{1,8}", name in "[a-z]{1,8}") {
+            prop_assume!(!host.eq_ignore_ascii_case("localhost"));
+            let parsed = reference(&format!("{host}/{name}"));
+            prop_assert_eq!(parsed.registry(), host.as_str());
             prop_assert_eq!(reference(&parsed.to_string()), parsed);
         }
 
