@@ -209,9 +209,13 @@ impl<'a> Applier<'a> {
                 Meaning::Gone(gone) => return self.delete(above, gone),
             }
         }
-        let Some(place) = self.place(above)? else { return Ok(()) };
+        let Some(place) = self.place(above)? else {
+            self.leave_out(self.into.join(&path));
+            return Ok(());
+        };
         let real = place.real.join(OsStr::from_bytes(name));
         if self.root.ignore().covers(&real) {
+            self.leave_out(real);
             return Ok(());
         }
         match entry.kind {
@@ -221,6 +225,14 @@ impl<'a> Applier<'a> {
             Type::Symlink | Type::Fifo | Type::CharDevice | Type::BlockDevice => {
                 self.special(entry, &place, name, &real)
             }
+        }
+    }
+
+    /// What goes into a mount is no part of the image. A layer has been told so when it was made; who adds an archive
+    /// meant every file of it.
+    fn leave_out(&mut self, real: PathBuf) {
+        if !self.options.whiteouts {
+            self.shortfalls.ignored(real);
         }
     }
 

@@ -33,6 +33,7 @@ pub(crate) struct Shortfalls {
     attributes: Vec<(Vec<u8>, PathBuf)>,
     kept: Vec<PathBuf>,
     sockets: Vec<PathBuf>,
+    ignored: Vec<PathBuf>,
 }
 
 impl Shortfalls {
@@ -53,6 +54,11 @@ impl Shortfalls {
         self.sockets.push(path);
     }
 
+    /// A file of an archive that goes where nothing is part of the image.
+    pub(crate) fn ignored(&mut self, path: PathBuf) {
+        self.ignored.push(path);
+    }
+
     /// One sentence for each sort.
     pub(crate) fn warnings(self) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -65,6 +71,7 @@ impl Shortfalls {
         group(&self.devices, "device files cannot be made here and were left out (CAP_MKNOD is missing)");
         group(&self.kept, "something that is not part of the image lies in a folder, which therefore stays as it is");
         group(&self.sockets, "sockets are not part of an image and were left out");
+        group(&self.ignored, "mounts and zuwai's own folder are not part of an image; left out of the archive's files");
         let mut names: Vec<&[u8]> = self.attributes.iter().map(|(name, _)| name.as_slice()).collect();
         names.sort_unstable();
         names.dedup();

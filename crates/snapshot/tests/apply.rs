@@ -126,6 +126,20 @@ fn an_archive_that_is_no_layer_has_no_whiteouts() {
 }
 
 #[test]
+fn what_of_an_archive_goes_into_something_ignored_is_told_and_of_a_layer_is_not() {
+    let scratch = scratch_ignoring(&["/own"]);
+    fs::create_dir(scratch.at("own")).unwrap();
+    let tar = archive(&[file("own/x", ""), file("own/y", ""), file("z", "")]);
+    let options = ApplyOptions { whiteouts: false, ..Default::default() };
+    let applied = apply_tar(&mut &tar[..], &scratch.root, &options).unwrap();
+    assert_eq!(fs::read_dir(scratch.at("own")).unwrap().count(), 0);
+    assert!(scratch.at("z").exists());
+    assert_eq!(applied.warnings.len(), 1);
+    assert!(applied.warnings[0].ends_with(": /own/x and 1 more"), "{:?}", applied.warnings);
+    assert!(apply_tar(&mut &tar[..], &scratch.root, &ApplyOptions::default()).unwrap().warnings.is_empty());
+}
+
+#[test]
 fn files_folders_and_links_replace_each_other() {
     let scratch = scratch();
     scratch.apply(&[file("a", "file"), dir("b"), file("b/x", ""), symlink("c", "b"), file("d", "old")]).unwrap();
