@@ -1,5 +1,6 @@
 //! What a person developing zuwai types: `cargo xtask <command>`. Each command does all its set-up itself.
 
+mod bench;
 mod cargo;
 mod demo;
 mod image;
@@ -26,6 +27,11 @@ const COMMANDS: &[Command] = &[
         name: "test",
         about: "install what the tests need, make the base images, run all tests; further words go to the test runner",
         run: test::run,
+    },
+    Command {
+        name: "bench",
+        about: "measure beside the floors of this machine; a name measures one area, further words a part of it",
+        run: bench::run,
     },
     Command {
         name: "image",

@@ -1,0 +1,113 @@
+//! What the index of 700,000 files takes, and by how much packing and applying 2 GB lift this process' memory. Prints a
+//! line for each: `memory`, what, bytes, separated by tabs. Not criterion's: there is nothing to repeat.
+
+#![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
+#![allow(unsafe_code)] // An allocator that counts can only be written so.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fs;
+use std::io::{Read, Write as _};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use zuwai_benches::ground::Ground;
+use zuwai_benches::tree;
+use zuwai_registry::{BlobDir, Compression, ImageFormat, LayerWriter};
+use zuwai_snapshot::{
+    ApplyOptions, Change, ChangeKind, Ignore, RootFs, SnapshotMode, WriteOptions, apply_tar, write_tar,
+};
+
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps the promises of `GlobalAlloc::alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps the promises of `GlobalAlloc::dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const FILES: usize = 700_000;
+const LARGE: u64 = 2 << 30;
+
+fn main() {
+    index();
+    let ground = Ground::memory().unwrap();
+    let files = ground.path().join("files");
+    fs::create_dir(&files).unwrap();
+    tree::plant_large(&files.join("large"), LARGE);
+    for (name, compression) in [("gzip", Compression::GZIP), ("zstd", Compression::ZSTD)] {
+        tell(&format!("packing a file of 2 GB with {name}"), lifted(|| pack(&ground, &files, compression)));
+    }
+    fs::remove_dir_all(&files).unwrap();
+    fs::create_dir(&files).unwrap();
+    tell("applying a file of 2 GB", lifted(|| apply(&files)));
+}
+
+fn tell(what: &str, bytes: usize) {
+    println!("memory\t{what}\t{bytes}");
+}
+
+fn index() {
+    let ground = Ground::disk(FILES as u64).unwrap();
+    tree::plant_small(ground.path(), FILES);
+    let root = RootFs::open(ground.path(), Ignore::default()).unwrap();
+    let mut snapshotter = SnapshotMode::Full.snapshotter();
+    let before = LIVE.load(Ordering::Relaxed);
+    snapshotter.reset(&root).unwrap();
+    tell("the index of 700000 files", LIVE.load(Ordering::Relaxed) - before);
+}
+
+fn pack(ground: &Ground, files: &std::path::Path, compression: Compression) {
+    let root = RootFs::open(files, Ignore::default()).unwrap();
+    let blobs = BlobDir::open(ground.path().join("blobs")).unwrap();
+    let mut layer = LayerWriter::new(&blobs, compression, ImageFormat::Oci).unwrap();
+    let changes = [Change::new(ChangeKind::Add, "/large")];
+    write_tar(&changes, &root, &mut layer, &WriteOptions::default()).unwrap();
+    layer.finish().unwrap();
+    fs::remove_dir_all(ground.path().join("blobs")).unwrap();
+}
+
+fn apply(files: &std::path::Path) {
+    // The header of such a file, and then bytes that are nowhere in memory.
+    let holder = Ground::memory().unwrap();
+    fs::File::create(holder.path().join("large")).unwrap().set_len(LARGE).unwrap();
+    let from = RootFs::open(holder.path(), Ignore::default()).unwrap();
+    let (mut reader, mut writer) = std::io::pipe().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let changes = [Change::new(ChangeKind::Add, "/large")];
+            write_tar(&changes, &from, &mut writer, &WriteOptions::default()).unwrap();
+            writer.flush().unwrap();
+        });
+        let root = RootFs::open(files, Ignore::default()).unwrap();
+        apply_tar(&mut reader, &root, &ApplyOptions::default()).unwrap();
+    });
+}
+
+/// By how much the work lifts what this process has in memory at most, in bytes.
+fn lifted(work: impl FnOnce()) -> usize {
+    // 5: the most is counted anew (proc(5)).
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+    let before = resident("VmRSS:");
+    work();
+    resident("VmHWM:").saturating_sub(before)
+}
+
+fn resident(field: &str) -> usize {
+    let mut text = String::new();
+    fs::File::open("/proc/self/status").unwrap().read_to_string(&mut text).unwrap();
+    let line = text.lines().find(|line| line.starts_with(field)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}

@@ -1,0 +1,112 @@
+//! What the machine takes at best: bare loops of the system calls that nobody can do without.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{Read as _, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, StatxFlags, Timespec, Timestamps, UTIME_OMIT};
+
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Lists every folder and asks for the facts of every entry, on one thread, and remembers nothing. Returns how many
+/// entries there are.
+pub fn walk(root: &Path) -> u64 {
+    let root = rustix::fs::openat(CWD, root, FOLDER, Mode::empty()).unwrap();
+    walk_below(root.as_fd(), &mut vec![MaybeUninit::uninit(); 32 * 1024])
+}
+
+fn walk_below(folder: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> u64 {
+    let mut entries = 0;
+    let mut folders: Vec<CString> = Vec::new();
+    let mut listing = RawDir::new(folder, buffer);
+    while let Some(entry) = listing.next() {
+        let entry = entry.unwrap();
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+        let facts = rustix::fs::statx(folder, name, flags, StatxFlags::BASIC_STATS).unwrap();
+        entries += 1;
+        if FileType::from_raw_mode(facts.stx_mode.into()) == FileType::Directory {
+            folders.push(name.to_owned());
+        }
+    }
+    for name in folders {
+        let below = rustix::fs::openat(folder, name, FOLDER, Mode::empty()).unwrap();
+        entries += walk_below(below.as_fd(), buffer);
+    }
+    entries
+}
+
+/// Reads the files one after the other and hands their bytes on.
+pub fn copy(files: &[PathBuf], out: &mut dyn Write) {
+    let mut buffer = vec![0; 256 * 1024];
+    for path in files {
+        let mut file = File::open(path).unwrap();
+        loop {
+            let length = file.read(&mut buffer).unwrap();
+            if length == 0 {
+                break;
+            }
+            out.write_all(&buffer[..length]).unwrap();
+        }
+    }
+}
+
+/// One thing that [`write()`] makes.
+#[derive(Debug)]
+pub enum Made {
+    /// A folder that the files behind it lie in, by its path below the root.
+    Folder(PathBuf),
+    /// A file by its name in the last folder, with its content.
+    File(PathBuf, Vec<u8>),
+}
+
+/// What [`write()`] needs to make the files below a folder again.
+pub fn take(root: &Path) -> Vec<Made> {
+    let mut all = Vec::new();
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        all.push(Made::Folder(folder.strip_prefix(root).unwrap().to_path_buf()));
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+            } else {
+                all.push(Made::File(entry.file_name().into(), std::fs::read(entry.path()).unwrap()));
+            }
+        }
+    }
+    all
+}
+
+/// Makes the files in an empty folder: open, write, set the time, close, each by its name in an open folder.
+pub fn write(all: &[Made], root: &Path) {
+    let root = rustix::fs::openat(CWD, root, FOLDER, Mode::empty()).unwrap();
+    let mut folder = rustix::io::dup(&root).unwrap();
+    let time = Timespec { tv_sec: 1_600_000_000, tv_nsec: 0 };
+    let times = Timestamps { last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }, last_modification: time };
+    for made in all {
+        match made {
+            Made::Folder(path) if path.as_os_str().is_empty() => {}
+            Made::Folder(path) => {
+                rustix::fs::mkdirat(&root, path, Mode::from(0o755)).unwrap();
+                folder = rustix::fs::openat(&root, path, FOLDER, Mode::empty()).unwrap();
+            }
+            Made::File(name, content) => {
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let file = rustix::fs::openat(&folder, name, flags, Mode::from(0o644)).unwrap();
+                let mut rest = content.as_slice();
+                while !rest.is_empty() {
+                    let written = rustix::io::write(file.as_fd(), rest).unwrap();
+                    rest = &rest[written..];
+                }
+                rustix::fs::futimens(&file, &times).unwrap();
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! `cargo xtask bench [NAME [WORDS]]`: measures, prints a table and puts it into docs/performance.md. Words go to criterion,
+//! which measures only what has them in its name; the page stays as it is then.
+
+mod criterion;
+mod differ;
+mod machine;
+mod page;
+mod table;
+
+use anyhow::{Result, bail};
+
+use table::Table;
+
+/// One area: its name, what is measured in a line, and what does it and makes tables of it.
+struct Bench {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&[String]) -> Result<Vec<Table>>,
+}
+
+const BENCHES: &[Bench] =
+    &[Bench { name: "differ", about: "looking at a tree, packing layers, applying them", run: differ::run }];
+
+pub(crate) fn run(words: &[String]) -> Result<()> {
+    let (wanted, words): (Vec<&Bench>, &[String]) = match words.split_first() {
+        None => (BENCHES.iter().collect(), &[]),
+        Some((name, rest)) => match BENCHES.iter().find(|bench| bench.name == name) {
+            Some(bench) => (vec![bench], rest),
+            None => bail!("there is no bench `{name}`\n{}", help()),
+        },
+    };
+    for bench in wanted {
+        let machine = machine::describe()?;
+        let tables = (bench.run)(words)?;
+        let text: String = tables.iter().map(Table::to_string).collect::<Vec<_>>().join("\n");
+        println!("\n{machine}\n\n{text}");
+        if words.is_empty() {
+            page::put(bench.name, &format!("{machine}\n\n{text}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn help() -> String {
+    let rows: Vec<_> =
+        BENCHES.iter().map(|bench| format!("  cargo xtask bench {:8} {}\n", bench.name, bench.about)).collect();
+    rows.concat()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_unknown_bench_is_told_what_there_is() {
+        let error = super::run(&["difer".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("`difer`") && error.contains("cargo xtask bench differ"), "{error}");
+    }
+}
