@@ -227,6 +227,23 @@ fn fewer_capabilities_than_the_default_are_enough() {
 }
 
 #[test]
+fn a_command_of_another_user_without_the_capability_for_it_names_the_capability() {
+    let example = small();
+    for (missing, user) in [("SETUID", "1000"), ("SETGID", "0:1000")] {
+        let context = example.scratch().folder(missing).unwrap();
+        fs::write(context.join("Dockerfile"), format!("FROM scratch\nUSER {user}\nRUN [\"/never\"]\n")).unwrap();
+        let container = example.container().unwrap().capabilities(Capabilities::Without(missing));
+        let output = container
+            .mount(&context, "/context")
+            .run(["--context=dir:///context", "--no-push", "--dockerfile=/context/Dockerfile"])
+            .unwrap();
+        assert_eq!(output.code(), 1, "{output}");
+        let hint = format!("add {missing} to the container's capabilities");
+        assert!(output.err().contains(&hint) && output.err().contains("Dockerfile:3"), "{output}");
+    }
+}
+
+#[test]
 fn an_archive_and_a_layout_are_taken_by_other_tools() {
     let example = small();
     let out = example.scratch().folder("out").unwrap();

@@ -147,10 +147,12 @@ pub enum Capabilities {
     Default,
     /// The nine of CRI-O, which leaves out among others `MKNOD`, `SETFCAP` and `SYS_CHROOT`.
     Fewer,
+    /// The fourteen but for one, which somebody took away.
+    Without(&'static str),
 }
 
 impl Capabilities {
-    fn names(self) -> &'static [&'static str] {
+    fn names(self) -> impl Iterator<Item = &'static str> {
         const FEWER: usize = 9;
         const ALL: &[&str] = &[
             "CHOWN",
@@ -168,10 +170,12 @@ impl Capabilities {
             "SETFCAP",
             "SYS_CHROOT",
         ];
-        match self {
-            Capabilities::Default => ALL,
-            Capabilities::Fewer => &ALL[..FEWER],
-        }
+        let (names, left_out) = match self {
+            Capabilities::Default => (ALL, None),
+            Capabilities::Fewer => (&ALL[..FEWER], None),
+            Capabilities::Without(name) => (ALL, Some(name)),
+        };
+        names.iter().copied().filter(move |name| Some(*name) != left_out)
     }
 }
 
@@ -266,7 +270,7 @@ impl Container<'_> {
         let name = format!("zuwai-lab-{}-{number}", std::process::id());
         let mut podman = self.engine.podman();
         podman.args(["run", "--rm", "--network=host", "--cap-drop=all", "--name", &name]);
-        podman.args(self.capabilities.names().iter().map(|name| format!("--cap-add={name}")));
+        podman.args(self.capabilities.names().map(|name| format!("--cap-add={name}")));
         if self.strict {
             let profile = self.engine.scratch.path().join("seccomp.json");
             podman.arg("--security-opt").arg(format!("seccomp={}", profile.display()));
