@@ -49,6 +49,11 @@ pub enum Event<'a> {
         /// The base as the Dockerfile names it.
         base: &'a str,
     },
+    /// All of the base is written.
+    Unpacked {
+        /// How many entries its layers have.
+        entries: usize,
+    },
     /// An instruction begins.
     StepStarted {
         /// Its place among the instructions of the stage, from 1.

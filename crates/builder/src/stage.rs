@@ -193,7 +193,8 @@ impl<'a> StageBuilder<'a> {
         let root = self.shop.tools.isolation.enter(&self.shop.work.stage(self.planned.index))?;
         let mut snapshotter = self.shop.request.snapshot_mode.snapshotter();
         snapshotter.reset(&root)?;
-        self.apply(&self.layers, &root, &self.planned.base_name, Some(snapshotter.as_mut()))?;
+        let entries = self.apply(&self.layers, &root, &self.planned.base_name, Some(snapshotter.as_mut()))?;
+        self.shop.tools.observer.event(&Event::Unpacked { entries });
         self.live = Some(Live { root, snapshotter });
         Ok(())
     }
@@ -213,8 +214,9 @@ impl<'a> StageBuilder<'a> {
         root: &RootFs,
         image: &str,
         mut snapshotter: Option<&mut (dyn Snapshotter + 'static)>,
-    ) -> Result<(), BuildError> {
+    ) -> Result<usize, BuildError> {
         self.shop.tools.client.prefetch(layers);
+        let mut entries = 0;
         for layer in layers {
             let digest = layer.descriptor.digest.to_string();
             let unpack = |source| BuildError::Unpack { image: image.to_owned(), source };
@@ -230,8 +232,9 @@ impl<'a> StageBuilder<'a> {
             if let Some(snapshotter) = &mut snapshotter {
                 snapshotter.adopt(&applied);
             }
+            entries += applied.entries;
         }
-        Ok(())
+        Ok(entries)
     }
 
     /// Finds what changed and makes a layer of it.

@@ -34,7 +34,7 @@ use zuwai_registry::Digest;
 use crate::args::{Command, Values};
 use crate::environment::Environment;
 use crate::error::Failure;
-use crate::progress::{Console, Format, LogOptions, Verbosity};
+use crate::progress::{Console, Format, LogOptions, Timings, Verbosity};
 use crate::signals::Signalled;
 use crate::tools::{Container, Toolbox};
 
@@ -104,7 +104,8 @@ fn build(program: &str, values: &Values, environment: &Environment, console: &Co
     let tools = Toolbox::new(container, wanted.client, keychain, environment)?;
     let signalled = Signalled::listen(tools.cancel())
         .map_err(|error| Failure::of("error building image: listen to signals", &error, None))?;
-    let built = zuwai_builder::build(&wanted.build, &tools.lend(console)).map_err(|error| {
+    let timings = Timings::new(console);
+    let built = zuwai_builder::build(&wanted.build, &tools.lend(&timings)).map_err(|error| {
         let failure = Failure::build(&error);
         // Whatever the build stumbled over when it was told to stop, the signal is why.
         match signalled.exit_code() {
@@ -112,7 +113,21 @@ fn build(program: &str, values: &Values, environment: &Environment, console: &Co
             None => failure,
         }
     })?;
-    tell_end(&wanted.build, &built.digest, environment, console)
+    tell_end(&wanted.build, &built.digest, environment, console)?;
+    write_timings(&timings, environment, console);
+    Ok(())
+}
+
+/// Kaniko's `BENCHMARK_FILE`. That it cannot be written is no reason to fail an image that is built and pushed.
+fn write_timings(timings: &Timings<'_>, environment: &Environment, console: &Console) {
+    let Some(path) = environment.get("BENCHMARK_FILE").filter(|path| *path != "false") else { return };
+    if let Err(error) = timings.write(Path::new(path)) {
+        let path = path.display();
+        console.tell(
+            Verbosity::Warning,
+            &format!("BENCHMARK_FILE: write {path}: {error}: name a file of a folder that exists"),
+        );
+    }
 }
 
 /// What follows a build that went well.

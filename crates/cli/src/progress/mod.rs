@@ -3,6 +3,8 @@
 
 mod console;
 mod line;
+mod timings;
 
 pub(crate) use console::Console;
 pub(crate) use line::{Format, LogOptions, Verbosity};
+pub(crate) use timings::Timings;
