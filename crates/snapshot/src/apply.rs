@@ -6,26 +6,30 @@
 //!
 //! The order of one entry's making: content, owner, mode, attributes, time (see [`crate::place::dress`]).
 
-use std::collections::{BTreeSet, HashMap};
+mod file;
+mod folder;
+mod hard_link;
+mod removal;
+mod special;
+
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use crate::archive::{Archive, Entry, Type};
-use crate::attributes::{self, Attributes};
-use crate::beneath::{open_listing, stat_at, stat_of};
-use crate::index::NO_HASH;
-use crate::journal::{Card, Journal, What};
-use crate::metadata::Stat;
-use crate::place::{self, Dress, Removed, Shortfalls};
+use crate::beneath::stat_at;
+use crate::journal::{Journal, What};
+use crate::place::{Dress, Shortfalls};
 use crate::whiteout::{self, Meaning};
-use crate::{Kind, Ownership, Result, RootFs, SnapshotError, content};
+use crate::{Result, RootFs, SnapshotError};
+
+use folder::{Pending, Place};
 
 /// How an archive is applied.
 #[derive(Debug, Clone)]
@@ -87,27 +91,6 @@ pub fn apply_tar(tar: &mut dyn Read, root: &RootFs, options: &ApplyOptions) -> R
     }
     applier.finish()
 }
-
-/// A folder that entries are put into.
-struct Place {
-    fd: OwnedFd,
-    real: PathBuf,
-    /// New entries take its group.
-    setgid: bool,
-    /// New entries take an ACL from it.
-    default_acl: bool,
-}
-
-/// A folder whose card is put in order at the end.
-struct Pending {
-    /// The time it shall have; `None` leaves it as it comes.
-    mtime: Option<i128>,
-    /// Whether an entry of this archive said so.
-    told: bool,
-}
-
-/// As many folders are kept open.
-const OPEN_PLACES: usize = 64;
 
 struct Applier<'a> {
     root: &'a RootFs,
@@ -236,359 +219,10 @@ impl<'a> Applier<'a> {
         }
     }
 
-    /// The folder of that name relative to where names are relative to, made if it is missing. `None`: it is ignored.
-    fn place(&mut self, above: &Path) -> Made<Option<Rc<Place>>> {
-        if let Some(place) = self.places.get(above) {
-            return Ok(Some(Rc::clone(place)));
-        }
-        let path = self.into.join(above);
-        let folder = match self.root.beneath().folder(&path) {
-            Err(Errno::NOENT) => match self.make_above(&path)? {
-                None => return Ok(None),
-                Some(folder) => folder,
-            },
-            folder => folder?,
-        };
-        if self.root.ignore().covers(&folder.real) {
-            return Ok(None);
-        }
-        let stat = stat_of(folder.fd.as_fd())?;
-        self.pending.entry(folder.real.clone()).or_insert(Pending { mtime: Some(stat.mtime), told: false });
-        let acl = c"system.posix_acl_default";
-        let default_acl = attributes::read(folder.fd.as_fd(), b".", Kind::Dir)?
-            .iter()
-            .any(|(name, _)| name.as_slice() == acl.to_bytes());
-        let setgid = stat.permissions() & 0o2000 != 0;
-        let place = Rc::new(Place { fd: folder.fd, real: folder.real, setgid, default_acl });
-        if self.places.len() >= OPEN_PLACES {
-            self.places.clear();
-        }
-        self.places.insert(above.to_path_buf(), Rc::clone(&place));
-        Ok(Some(place))
-    }
-
-    /// Makes folders that entries lie in and that no entry told of.
-    fn make_above(&mut self, path: &Path) -> Made<Option<crate::beneath::Folder>> {
-        let (uid, gid) = self.options.owner.unwrap_or((0, 0));
-        // The folder that the first new one is made in changes as well.
-        let end = self.root.beneath().walk(path, true)?;
-        if self.root.ignore().covers(&end.real()) {
-            return Ok(None);
-        }
-        let stat = stat_of(end.folder.fd.as_fd())?;
-        self.pending.entry(end.folder.real.clone()).or_insert(Pending { mtime: Some(stat.mtime), told: false });
-        match self.root.make_dirs(path, &Ownership { uid, gid, mode: 0o755 }) {
-            Ok(made) => {
-                for path in made {
-                    self.pending.insert(path, Pending { mtime: None, told: false });
-                }
-            }
-            Err(SnapshotError::Ignored { .. }) => return Ok(None),
-            Err(SnapshotError::Path { source, .. }) => return Err(Obstacle::Failed(source)),
-            Err(error) => return Err(error.into()),
-        }
-        Ok(Some(self.root.beneath().folder(path)?))
-    }
-
-    /// The entry that names the folder everything is relative to.
-    fn dress_root(&mut self, entry: &Entry) -> Made {
-        let folder = self.root.beneath().folder(&self.into)?;
-        self.dress_dir(entry, folder.fd.as_fd(), b".", &folder.real, true)?;
-        self.pending.insert(folder.real, Pending { mtime: Some(entry.mtime), told: true });
-        // What is known of it as a place may be another now.
-        self.places.clear();
-        Ok(())
-    }
-
-    fn dir(&mut self, entry: &Entry, place: &Place, name: &[u8], real: PathBuf) -> Made {
-        let was_there = match rustix::fs::mkdirat(&place.fd, name, Mode::from(0o700)) {
-            Ok(()) => false,
-            Err(Errno::EXIST) => {
-                let stat = stat_at(place.fd.as_fd(), name)?;
-                if stat.is_dir() {
-                    true
-                } else {
-                    if !self.make_way(place, name, &real, &stat)? {
-                        return Ok(());
-                    }
-                    rustix::fs::mkdirat(&place.fd, name, Mode::from(0o700))?;
-                    false
-                }
-            }
-            Err(error) => return Err(error.into()),
-        };
-        self.dress_dir(entry, place.fd.as_fd(), name, &real, was_there || place.default_acl)?;
-        if was_there {
-            // What is known of it as a place may be another now.
-            self.places.retain(|_, known| known.real != real);
-        }
-        self.pending.insert(real, Pending { mtime: Some(entry.mtime), told: true });
-        Ok(())
-    }
-
-    /// Owner, mode and attributes of a folder; those that an older folder has and the entry has not are taken away.
-    fn dress_dir(&mut self, entry: &Entry, at: BorrowedFd<'_>, name: &[u8], real: &Path, clean: bool) -> Made {
-        if clean {
-            for (old, _) in attributes::read(at, name, Kind::Dir)? {
-                if !entry.attributes.iter().any(|(new, _)| *new == old) {
-                    attributes::remove(at, name, &old)?;
-                }
-            }
-        }
-        let dress = Dress { mtime: None, ..self.dress(entry) };
-        place::dress(at, name, Kind::Dir, &dress, real, &mut self.shortfalls)?;
-        Ok(())
-    }
-
-    fn file(&mut self, entry: &Entry, archive: &mut Archive<'_>, place: &Place, name: &[u8], real: &Path) -> Made {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let private = Mode::from(0o600);
-        let file = match rustix::fs::openat(&place.fd, name, flags, private) {
-            Err(Errno::EXIST) => {
-                let stat = stat_at(place.fd.as_fd(), name)?;
-                if !self.make_way(place, name, real, &stat)? {
-                    return Ok(());
-                }
-                rustix::fs::openat(&place.fd, name, flags, private)?
-            }
-            file => file?,
-        };
-        let hash = match &entry.sparse {
-            None => write_content(archive, file.as_fd())?,
-            Some(map) => {
-                for piece in map {
-                    write_piece(archive, file.as_fd(), piece.offset, piece.length)?;
-                }
-                rustix::fs::ftruncate(&file, entry.size)?;
-                NO_HASH
-            }
-        };
-        let dress = self.dress(entry);
-        if (dress.uid, dress.gid) != (0, 0) || place.setgid || !rustix::process::geteuid().is_root() {
-            rustix::fs::fchown(&file, Some(Uid::from_raw(dress.uid)), Some(Gid::from_raw(dress.gid)))?;
-        }
-        if place.default_acl {
-            attributes::remove(place.fd.as_fd(), name, b"system.posix_acl_access")?;
-        }
-        if dress.mode != 0o600 || place.default_acl {
-            rustix::fs::fchmod(&file, Mode::from(dress.mode))?;
-        }
-        let mut set = Attributes::new();
-        for (attribute, value) in dress.attributes {
-            match rustix::fs::fsetxattr(&file, &*attribute, &value, XattrFlags::empty()) {
-                Ok(()) => set.push((attribute, value)),
-                Err(Errno::PERM | Errno::OPNOTSUPP) => self.shortfalls.attribute(&attribute, real.to_path_buf()),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        rustix::fs::futimens(&file, &place::times(entry.mtime))?;
-        let stat = stat_of(file.as_fd())?;
-        let card = Card { stat, hash, attributes: Some(attributes::digest(&set)) };
-        self.applied.journal.note(&place.real, name, What::Put(card));
-        Ok(())
-    }
-
-    fn special(&mut self, entry: &Entry, place: &Place, name: &[u8], real: &Path) -> Made {
-        if entry.kind == Type::Symlink && entry.link.is_empty() {
-            return Err(refused(entry, "it is a link to nothing"));
-        }
-        if entry.link.contains(&0) {
-            return Err(refused(entry, "the target of the link has a NUL in it"));
-        }
-        let (kind, made) = match Self::make_special(entry, place, name) {
-            (_, Err(Errno::EXIST)) => {
-                let stat = stat_at(place.fd.as_fd(), name)?;
-                if !self.make_way(place, name, real, &stat)? {
-                    return Ok(());
-                }
-                Self::make_special(entry, place, name)
-            }
-            made => made,
-        };
-        match made {
-            Err(Errno::PERM) if matches!(kind, Kind::CharDevice | Kind::BlockDevice) => {
-                self.shortfalls.device(real.to_path_buf());
-                self.applied.journal.note(&place.real, name, What::Removed);
-                return Ok(());
-            }
-            made => made?,
-        }
-        if place.default_acl && kind != Kind::Symlink {
-            attributes::remove(place.fd.as_fd(), name, b"system.posix_acl_access")?;
-        }
-        place::dress(place.fd.as_fd(), name, kind, &self.dress(entry), real, &mut self.shortfalls)?;
-        let hash = if kind == Kind::Symlink { content::of_bytes(&entry.link) } else { NO_HASH };
-        self.note(place, name, kind, hash)
-    }
-
-    fn make_special(entry: &Entry, place: &Place, name: &[u8]) -> (Kind, rustix::io::Result<()>) {
-        let node = |kind| {
-            let device = rustix::fs::makedev(entry.device.0, entry.device.1);
-            rustix::fs::mknodat(&place.fd, name, kind, Mode::from(0o600), device)
-        };
-        match entry.kind {
-            Type::CharDevice => (Kind::CharDevice, node(FileType::CharacterDevice)),
-            Type::BlockDevice => (Kind::BlockDevice, node(FileType::BlockDevice)),
-            Type::Fifo => {
-                let made = rustix::fs::mknodat(&place.fd, name, FileType::Fifo, Mode::from(0o600), 0);
-                (Kind::Fifo, made)
-            }
-            _ => (Kind::Symlink, rustix::fs::symlinkat(&*entry.link, &place.fd, name)),
-        }
-    }
-
-    fn hard_link(&mut self, entry: &Entry, place: &Place, name: &[u8], real: &Path) -> Made {
-        let target =
-            inside(&entry.link).map_err(|_| refused(entry, "it is a hard link to something outside the root"))?;
-        let Some(target_name) = target.file_name() else {
-            return Err(refused(entry, "it is a hard link to a folder"));
-        };
-        let target_name = target_name.as_bytes();
-        // Links on the way are followed inside the root, the last name is not: a link may have names, too.
-        let above = self.into.join(target.parent().unwrap_or(Path::new("")));
-        let missing = |source: Errno| {
-            let reason = std::io::Error::new(
-                std::io::Error::from(source).kind(),
-                format!("hard link to {:?}: {source}", String::from_utf8_lossy(&entry.link)),
-            );
-            Obstacle::Failed(reason)
-        };
-        let folder = self.root.beneath().folder(&above).map_err(missing)?;
-        let target_real = folder.real.join(OsStr::from_bytes(target_name));
-        if self.root.ignore().covers(&target_real) {
-            return Ok(());
-        }
-        let target = stat_at(folder.fd.as_fd(), target_name).map_err(missing)?;
-        if target.is_dir() {
-            return Err(refused(entry, "it is a hard link to a folder"));
-        }
-        if target_real == real {
-            return Ok(());
-        }
-        let link = || rustix::fs::linkat(&folder.fd, target_name, &place.fd, name, AtFlags::empty());
-        match link() {
-            Err(Errno::EXIST) => {
-                let stat = stat_at(place.fd.as_fd(), name)?;
-                if (stat.dev, stat.ino) == (target.dev, target.ino) {
-                    return Ok(());
-                }
-                if !self.make_way(place, name, real, &stat)? {
-                    return Ok(());
-                }
-                link().map_err(missing)?;
-            }
-            done => done.map_err(missing)?,
-        }
-        let stat = stat_at(place.fd.as_fd(), name)?;
-        self.applied.journal.note(&place.real, name, What::Linked(target_real, stat));
-        let names = self.linked.entry((stat.dev, stat.ino)).or_default();
-        if names.is_empty() {
-            names.push((folder.real, target_name.to_vec()));
-        }
-        names.push((place.real.clone(), name.to_vec()));
-        Ok(())
-    }
-
-    /// Removes what is where an entry shall be. False: it cannot go, since something that is not the image's lies in it.
-    fn make_way(&mut self, place: &Place, name: &[u8], real: &Path, stat: &Stat) -> Made<bool> {
-        let removed = match place::remove(place.fd.as_fd(), name, real, self.root.ignore()) {
-            Err(Errno::BUSY) => Removed::ButWhatLeads,
-            removed => removed?,
-        };
-        self.forget(place, name, real, stat);
-        if removed == Removed::ButWhatLeads {
-            self.shortfalls.kept(real.to_path_buf());
-        }
-        Ok(removed == Removed::Wholly)
-    }
-
-    /// Something was removed: what was known of it, and through it, is known no more.
-    fn forget(&mut self, place: &Place, name: &[u8], real: &Path, stat: &Stat) {
-        if stat.is_dir() || stat.kind() == Kind::Symlink {
-            self.places.clear();
-        }
-        if stat.is_dir() {
-            self.pending.retain(|path, _| !path.starts_with(real));
-        }
-        self.applied.journal.note(&place.real, name, What::Removed);
-    }
-
-    /// A whiteout. Where its folder is missing there is nothing to delete.
-    fn delete(&mut self, above: &Path, name: &[u8]) -> Made {
-        match self.root.beneath().folder(&self.into.join(above)) {
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
-            folder => drop(folder?),
-        }
-        let Some(place) = self.place(above)? else { return Ok(()) };
-        let real = place.real.join(OsStr::from_bytes(name));
-        match stat_at(place.fd.as_fd(), name) {
-            Err(Errno::NOENT) => Ok(()),
-            // What is ignored, or only leads there, was never the image's: no warning.
-            Ok(stat) => match place::remove(place.fd.as_fd(), name, &real, self.root.ignore()) {
-                Ok(_) | Err(Errno::BUSY) => {
-                    self.forget(&place, name, &real, &stat);
-                    Ok(())
-                }
-                Err(error) => Err(error.into()),
-            },
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// An opaque whiteout: removes everything in the folder that this archive did not put there.
-    fn empty(&mut self, above: &Path) -> Made {
-        let Some(place) = self.place(above)? else { return Ok(()) };
-        let mut ours: BTreeSet<PathBuf> = self
-            .applied
-            .journal
-            .lines()
-            .filter(|(folder, _, what)| folder.starts_with(&place.real) && !matches!(what, What::Removed))
-            .map(|(folder, name, _)| folder.join(OsStr::from_bytes(name)))
-            .collect();
-        let told = self
-            .pending
-            .iter()
-            .filter(|(path, pending)| (pending.told || pending.mtime.is_none()) && path.starts_with(&place.real));
-        ours.extend(told.map(|(path, _)| path.clone()));
-        let mut folders = vec![(crate::beneath::duplicate(place.fd.as_fd())?, place.real.clone())];
-        while let Some((fd, real)) = folders.pop() {
-            let listing = open_listing(fd.as_fd(), b".")?;
-            for name in place::list(listing.as_fd())? {
-                let path = real.join(OsStr::from_bytes(&name));
-                let stat = stat_at(fd.as_fd(), &*name)?;
-                let kept = ours.range(path.clone()..).next().is_some_and(|next| next.starts_with(&path));
-                if !kept {
-                    match place::remove(fd.as_fd(), &name, &path, self.root.ignore()) {
-                        Ok(_) | Err(Errno::BUSY) => {}
-                        Err(error) => return Err(error.into()),
-                    }
-                    let here = Place {
-                        fd: crate::beneath::duplicate(fd.as_fd())?,
-                        real: real.clone(),
-                        setgid: false,
-                        default_acl: false,
-                    };
-                    self.forget(&here, &name, &path, &stat);
-                } else if stat.is_dir() {
-                    folders.push((crate::beneath::open_folder(fd.as_fd(), OsStr::from_bytes(&name))?, path));
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn dress(&self, entry: &Entry) -> Dress {
         let (uid, gid) = self.options.owner.unwrap_or((entry.uid, entry.gid));
         let attributes = entry.attributes.clone();
         Dress { uid, gid, mode: entry.mode, mtime: Some(entry.mtime), attributes }
-    }
-
-    fn note(&mut self, place: &Place, name: &[u8], kind: Kind, hash: [u8; 16]) -> Made {
-        let stat = stat_at(place.fd.as_fd(), name)?;
-        let attributes = attributes::read(place.fd.as_fd(), name, kind)?;
-        let card = Card { stat, hash, attributes: Some(attributes::digest(&attributes)) };
-        self.applied.journal.note(&place.real, name, What::Put(card));
-        Ok(())
     }
 
     /// Puts folders in order, the deepest first, and notes every card that moved after it was noted.
@@ -615,24 +249,6 @@ impl<'a> Applier<'a> {
         self.applied.warnings = self.shortfalls.warnings();
         Ok(self.applied)
     }
-
-    fn finish_dir(&mut self, path: &Path, pending: &Pending) -> rustix::io::Result<()> {
-        let fd = self.root.beneath().exact_folder(path)?;
-        let mut stat = stat_of(fd.as_fd())?;
-        if let Some(mtime) = pending.mtime
-            && stat.mtime != mtime
-        {
-            place::set_mtime(fd.as_fd(), b".", mtime)?;
-            stat = stat_of(fd.as_fd())?;
-        }
-        if let Some(name) = path.file_name() {
-            let attributes = attributes::read(fd.as_fd(), b".", Kind::Dir)?;
-            let card = Card { stat, hash: NO_HASH, attributes: Some(attributes::digest(&attributes)) };
-            let above = path.parent().unwrap_or(Path::new("/"));
-            self.applied.journal.note(above, name.as_bytes(), What::Put(card));
-        }
-        Ok(())
-    }
 }
 
 fn refused(entry: &Entry, reason: &'static str) -> Obstacle {
@@ -657,44 +273,4 @@ fn inside(name: &[u8]) -> std::result::Result<PathBuf, &'static str> {
         }
     }
     Ok(path)
-}
-
-fn write_content(archive: &mut Archive<'_>, file: BorrowedFd<'_>) -> Made<[u8; 16]> {
-    let mut hasher = blake3::Hasher::new();
-    let mut empty = true;
-    loop {
-        let piece = archive.content()?;
-        if piece.is_empty() {
-            return Ok(if empty { NO_HASH } else { content::short(&hasher) });
-        }
-        empty = false;
-        hasher.update(piece);
-        write_all(piece, |rest| rustix::io::write(file, rest))?;
-    }
-}
-
-/// Writes so much of the content to its place in a file with holes.
-fn write_piece(archive: &mut Archive<'_>, file: BorrowedFd<'_>, offset: u64, length: u64) -> Made {
-    let (mut at, mut left) = (offset, length);
-    while left > 0 {
-        let piece = archive.content_up_to(left)?;
-        write_all(piece, |rest| {
-            let written = rustix::io::pwrite(file, rest, at)?;
-            at += written as u64;
-            Ok(written)
-        })?;
-        left -= piece.len() as u64;
-    }
-    Ok(())
-}
-
-fn write_all(mut bytes: &[u8], mut write: impl FnMut(&[u8]) -> rustix::io::Result<usize>) -> Made {
-    while !bytes.is_empty() {
-        match write(bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }

@@ -16,6 +16,8 @@ use rustix::io::Errno;
 
 use crate::metadata::Stat;
 
+/// A piece of a path that the kernel takes in one call, wherever in a name it would be cut.
+const PIECE: usize = 3800;
 /// As many links as the kernel follows in one path.
 const MOST_LINKS: usize = 40;
 
@@ -128,10 +130,8 @@ impl Beneath {
     /// Opens the folder at an image path that has no links in it, without following any, and however long it is.
     pub(crate) fn exact_folder(&self, real: &Path) -> rustix::io::Result<OwnedFd> {
         if !self.by_hand.load(Ordering::Relaxed) {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            match in_root(self.root(), real, flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS) {
+            match self.exact_in_pieces(real) {
                 Err(Errno::NOSYS | Errno::PERM) => self.by_hand.store(true, Ordering::Relaxed),
-                Err(Errno::NAMETOOLONG) => {}
                 done => return done,
             }
         }
@@ -142,6 +142,26 @@ impl Beneath {
             }
         }
         fd.map_or_else(|| duplicate(self.root()), Ok)
+    }
+
+    /// The kernel takes a path of less than 4096 bytes at a time.
+    fn exact_in_pieces(&self, real: &Path) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        let mut rest = real.as_os_str().as_bytes();
+        let mut fd: Option<OwnedFd> = None;
+        loop {
+            let end = match rest.get(..PIECE) {
+                Some(piece) => piece.iter().rposition(|&byte| byte == b'/').filter(|&at| at > 0).unwrap_or(rest.len()),
+                None => rest.len(),
+            };
+            let at = fd.as_ref().map_or(self.root(), OwnedFd::as_fd);
+            fd = Some(in_root(at, Path::new(OsStr::from_bytes(&rest[..end])), flags, resolve)?);
+            rest = &rest[end..];
+            if rest.is_empty() {
+                return fd.ok_or(Errno::NOENT);
+            }
+        }
     }
 
     /// The image path of an open folder, if the kernel can say it.

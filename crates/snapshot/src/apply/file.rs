@@ -1,0 +1,113 @@
+//! Regular files: content as it comes out of the archive, hashed on the way.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use rustix::fs::{Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use super::folder::Place;
+use super::{Applier, Made};
+use crate::archive::{Archive, Entry};
+use crate::attributes::{self, Attributes};
+use crate::beneath::{stat_at, stat_of};
+use crate::index::NO_HASH;
+use crate::journal::{Card, What};
+use crate::{content, place};
+
+impl Applier<'_> {
+    pub(super) fn file(
+        &mut self,
+        entry: &Entry,
+        archive: &mut Archive<'_>,
+        place: &Place,
+        name: &[u8],
+        real: &Path,
+    ) -> Made {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let private = Mode::from(0o600);
+        let file = match rustix::fs::openat(&place.fd, name, flags, private) {
+            Err(Errno::EXIST) => {
+                let stat = stat_at(place.fd.as_fd(), name)?;
+                if !self.make_way(place, name, real, &stat)? {
+                    return Ok(());
+                }
+                rustix::fs::openat(&place.fd, name, flags, private)?
+            }
+            file => file?,
+        };
+        let hash = match &entry.sparse {
+            None => write_content(archive, file.as_fd())?,
+            Some(map) => {
+                for piece in map {
+                    write_piece(archive, file.as_fd(), piece.offset, piece.length)?;
+                }
+                rustix::fs::ftruncate(&file, entry.size)?;
+                NO_HASH
+            }
+        };
+        let dress = self.dress(entry);
+        if (dress.uid, dress.gid) != (0, 0) || place.setgid || !rustix::process::geteuid().is_root() {
+            rustix::fs::fchown(&file, Some(Uid::from_raw(dress.uid)), Some(Gid::from_raw(dress.gid)))?;
+        }
+        if place.default_acl {
+            attributes::remove(place.fd.as_fd(), name, b"system.posix_acl_access")?;
+        }
+        if dress.mode != 0o600 || place.default_acl {
+            rustix::fs::fchmod(&file, Mode::from(dress.mode))?;
+        }
+        let mut set = Attributes::new();
+        for (attribute, value) in dress.attributes {
+            match rustix::fs::fsetxattr(&file, &*attribute, &value, XattrFlags::empty()) {
+                Ok(()) => set.push((attribute, value)),
+                Err(Errno::PERM | Errno::OPNOTSUPP) => self.shortfalls.attribute(&attribute, real.to_path_buf()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        rustix::fs::futimens(&file, &place::times(entry.mtime))?;
+        let stat = stat_of(file.as_fd())?;
+        let card = Card { stat, hash, attributes: Some(attributes::digest(&set)) };
+        self.applied.journal.note(&place.real, name, What::Put(card));
+        Ok(())
+    }
+}
+
+fn write_content(archive: &mut Archive<'_>, file: BorrowedFd<'_>) -> Made<[u8; 16]> {
+    let mut hasher = blake3::Hasher::new();
+    let mut empty = true;
+    loop {
+        let piece = archive.content()?;
+        if piece.is_empty() {
+            return Ok(if empty { NO_HASH } else { content::short(&hasher) });
+        }
+        empty = false;
+        hasher.update(piece);
+        write_all(piece, |rest| rustix::io::write(file, rest))?;
+    }
+}
+
+/// Writes so much of the content to its place in a file with holes.
+fn write_piece(archive: &mut Archive<'_>, file: BorrowedFd<'_>, offset: u64, length: u64) -> Made {
+    let (mut at, mut left) = (offset, length);
+    while left > 0 {
+        let piece = archive.content_up_to(left)?;
+        write_all(piece, |rest| {
+            let written = rustix::io::pwrite(file, rest, at)?;
+            at += written as u64;
+            Ok(written)
+        })?;
+        left -= piece.len() as u64;
+    }
+    Ok(())
+}
+
+fn write_all(mut bytes: &[u8], mut write: impl FnMut(&[u8]) -> rustix::io::Result<usize>) -> Made {
+    while !bytes.is_empty() {
+        match write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

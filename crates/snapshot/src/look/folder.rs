@@ -1,0 +1,82 @@
+//! A folder that is to be looked into, and how to get there again.
+
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::index::{Id, ROOT};
+
+/// A folder whose descriptor would be one too many is opened from the root again when its turn comes.
+const DEEPEST_OPEN: u32 = 96;
+
+/// The names from the root to a folder, without holding any of them open.
+pub(super) struct Trail {
+    up: Option<Arc<Trail>>,
+    pub(super) name: Box<[u8]>,
+}
+
+impl Trail {
+    pub(super) fn path(&self) -> PathBuf {
+        let mut names = Vec::new();
+        let mut trail = Some(self);
+        while let Some(here) = trail {
+            names.push(OsStr::from_bytes(&here.name));
+            trail = here.up.as_deref();
+        }
+        let mut path = PathBuf::from("/");
+        path.extend(names.into_iter().rev());
+        path
+    }
+}
+
+impl Drop for Trail {
+    /// Step by step: a chain as deep as a hostile tree would end the stack.
+    fn drop(&mut self) {
+        let mut up = self.up.take();
+        while let Some(mut trail) = up.and_then(Arc::into_inner) {
+            up = trail.up.take();
+        }
+    }
+}
+
+/// A folder that is to be looked into.
+pub(super) struct Folder {
+    /// The folder above, while it is open.
+    pub(super) above: Option<Arc<OwnedFd>>,
+    pub(super) trail: Arc<Trail>,
+    pub(super) id: Id,
+    /// Whether the index may know something in it.
+    pub(super) known: bool,
+    /// Its image path, if something ignored lies below it.
+    pub(super) leads: Option<PathBuf>,
+    depth: u32,
+}
+
+impl Folder {
+    /// The root of the tree.
+    pub(super) fn root(known: bool) -> Self {
+        Self {
+            above: None,
+            trail: Arc::new(Trail { up: None, name: Box::default() }),
+            id: ROOT,
+            known,
+            leads: Some(PathBuf::from("/")),
+            depth: 0,
+        }
+    }
+
+    /// An entry of this folder that is one itself.
+    pub(super) fn below(&self, fd: &Arc<OwnedFd>, name: &[u8], id: Id, known: bool, leads: Option<PathBuf>) -> Self {
+        let depth = self.depth + 1;
+        Self {
+            above: (depth < DEEPEST_OPEN).then(|| Arc::clone(fd)),
+            trail: Arc::new(Trail { up: Some(Arc::clone(&self.trail)), name: name.into() }),
+            id,
+            known,
+            leads,
+            depth,
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! One thread of a look: it lists folders and hands each entry on to be judged (`judge`).
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::RawDir;
+use rustix::io::Errno;
+
+use super::folder::Folder;
+use super::{Added, Found, Look};
+use crate::index::{Node, ROOT, Shape};
+use crate::walk::Worker;
+use crate::{Result, SnapshotError, beneath};
+
+/// One thread's part of a look.
+pub(super) struct Looker<'a, 'b> {
+    pub(super) look: &'a Look<'b>,
+    pub(super) found: Found,
+    pub(super) shape: Option<(Shape, u32)>,
+    pub(super) shapes: HashMap<Shape, u32>,
+    listing: Vec<MaybeUninit<u8>>,
+    pub(super) bytes: Vec<u8>,
+    /// Entries of the folder at hand that the index does not know.
+    new: Vec<New>,
+    /// Their names, one after the other.
+    new_names: Vec<u8>,
+}
+
+struct New {
+    name: std::ops::Range<usize>,
+    node: Node,
+    is_dir: bool,
+    leads: Option<PathBuf>,
+}
+
+impl Worker for Looker<'_, '_> {
+    type Task = Folder;
+
+    fn work(&mut self, folder: Folder, more: &mut Vec<Folder>) -> Result<()> {
+        match self.visit(&folder, more) {
+            Ok(()) => Ok(()),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if folder.id != ROOT => {
+                self.found.vanished.push(folder.id);
+                Ok(())
+            }
+            Err(error) => Err(SnapshotError::path("look into", folder.trail.path(), error)),
+        }
+    }
+}
+
+impl<'a, 'b> Looker<'a, 'b> {
+    pub(super) fn new(look: &'a Look<'b>) -> Self {
+        Self {
+            look,
+            found: Found { newest: i128::MIN, ..Found::default() },
+            shape: None,
+            shapes: HashMap::new(),
+            listing: Vec::new(),
+            bytes: Vec::new(),
+            new: Vec::new(),
+            new_names: Vec::new(),
+        }
+    }
+
+    fn visit(&mut self, folder: &Folder, more: &mut Vec<Folder>) -> rustix::io::Result<()> {
+        let fd = if let Some(above) = &folder.above {
+            beneath::open_listing(above.as_fd(), &folder.trail.name)?
+        } else {
+            let path = self.look.beneath.exact_folder(&folder.trail.path())?;
+            beneath::open_listing(path.as_fd(), b".")?
+        };
+        let fd = Arc::new(fd);
+        let mut listing = std::mem::take(&mut self.listing);
+        listing.resize(32 * 1024, MaybeUninit::uninit());
+        let listed = self.list(folder, &fd, &mut listing, more);
+        self.listing = listing;
+        listed?;
+        self.adopt_new(folder, &fd, more);
+        Ok(())
+    }
+
+    fn list(
+        &mut self,
+        folder: &Folder,
+        fd: &Arc<OwnedFd>,
+        buffer: &mut [MaybeUninit<u8>],
+        more: &mut Vec<Folder>,
+    ) -> rustix::io::Result<()> {
+        self.new.clear();
+        self.new_names.clear();
+        let mut guess = folder.id + 1;
+        let mut entries = RawDir::new(fd.as_fd(), buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let stat = match beneath::stat_at(fd.as_fd(), entry.file_name()) {
+                Err(Errno::NOENT) => continue,
+                stat => stat?,
+            };
+            // Entries stand in the index in the order in which their folder lists them, if they came in by a look: the
+            // next one is mostly behind the last one, and no table is needed to find it.
+            let known = match folder.known {
+                false => None,
+                true if self.look.index.is(guess, folder.id, name) => Some(guess),
+                true => self.look.index.find(folder.id, name),
+            };
+            guess = known.map_or(guess, |id| id + 1);
+            let mut leads = None;
+            if let Some(above) = &folder.leads {
+                let path = above.join(OsStr::from_bytes(name));
+                if self.look.ignore.covers(&path) {
+                    self.found.covered.extend(known);
+                    continue;
+                }
+                leads = self.look.ignore.leads_to(&path).then_some(path);
+            }
+            if stat.mount {
+                self.found.covered.extend(known);
+                continue;
+            }
+            let looked = match known {
+                Some(id) => self.known(id, &stat, fd.as_fd(), name).map(|()| {
+                    if stat.is_dir() {
+                        more.push(folder.below(fd, name, id, true, leads));
+                    }
+                }),
+                None => self.unknown(&stat, fd.as_fd(), name).map(|node| {
+                    let start = self.new_names.len();
+                    self.new_names.extend_from_slice(name);
+                    self.new.push(New { name: start..self.new_names.len(), node, is_dir: stat.is_dir(), leads });
+                }),
+            };
+            match looked {
+                // It went away, or became something else, while it was looked at: the next look will tell.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => self.found.vanished.extend(known),
+                looked => looked?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives numbers to the new entries of a folder, one after the other.
+    fn adopt_new(&mut self, folder: &Folder, fd: &Arc<OwnedFd>, more: &mut Vec<Folder>) {
+        let count = u32::try_from(self.new.len()).expect("a folder has less than 2^32 entries");
+        let first = self.look.next.fetch_add(count, Ordering::Relaxed);
+        let names = std::mem::take(&mut self.new_names);
+        for (id, new) in (first..).zip(self.new.drain(..)) {
+            let name = &names[new.name];
+            let scaffold = new.leads.is_some();
+            if new.is_dir {
+                more.push(folder.below(fd, name, id, false, new.leads));
+            }
+            let node = Node { parent: folder.id, name: self.found.names.push(name), ..new.node };
+            self.found.added.push(Added { id, node, scaffold });
+        }
+        self.new_names = names;
+    }
+}
