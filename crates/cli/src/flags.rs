@@ -284,7 +284,7 @@ pub(crate) static FLAGS: &[Flag] = &[
         Switch(false),
         Works,
         Registry,
-        "Accept any certificate when pulling; with a push only beside --skip-tls-verify",
+        "Accept any certificate when pulling; what is pushed to is verified",
     ),
     flag("skip-tls-verify-registry", List("REGISTRY"), Works, Registry, "Accept any certificate of this registry"),
     flag("insecure", Switch(false), Works, Registry, "Push over plain HTTP"),

@@ -10,20 +10,13 @@ use crate::values::pair;
 
 /// How registries are spoken to.
 pub(crate) fn client(values: &Values, transport: TransportOptions) -> Result<ClientOptions, UsageError> {
-    let push = !values.switch("no-push");
-    if values.switch("skip-tls-verify-pull") && push && !values.switch("skip-tls-verify") {
-        return Err(UsageError::new(
-            "--skip-tls-verify-pull: a build that pushes cannot leave certificates unverified for pulls \
-             alone yet",
-        )
-        .hint("name the registries that are pulled from with --skip-tls-verify-registry"));
-    }
     let filled = |name: &str| values.list(name).iter().filter(|value| !value.is_empty()).cloned().collect::<Vec<_>>();
     let mut options = ClientOptions {
         transport,
         insecure: values.switch("insecure"),
         insecure_pull: values.switch("insecure-pull"),
-        skip_tls_verify: values.switch("skip-tls-verify") || values.switch("skip-tls-verify-pull"),
+        skip_tls_verify: values.switch("skip-tls-verify"),
+        skip_tls_verify_pull: values.switch("skip-tls-verify-pull"),
         insecure_registries: filled("insecure-registry"),
         skip_tls_verify_registries: filled("skip-tls-verify-registry"),
         mirrors: filled("registry-mirror"),
@@ -82,7 +75,7 @@ pub(crate) fn credentials_in_variables(values: &Values) -> Result<bool, UsageErr
 mod tests {
     use std::path::Path;
 
-    use crate::request::tests::{good, message, wish};
+    use crate::request::tests::{good, message};
 
     #[test]
     fn registries_are_described_by_pairs() {
@@ -116,11 +109,13 @@ mod tests {
 
     #[test]
     fn certificates_go_unverified_only_where_that_was_asked_for() {
-        let skips = |words: &[&str]| wish(words, &[]).map(|wanted| wanted.client.skip_tls_verify);
-        assert!(skips(&["--no-push", "--skip-tls-verify-pull"]).unwrap());
-        assert!(skips(&["-d", "a", "--skip-tls-verify-pull", "--skip-tls-verify"]).unwrap());
-        assert!(!skips(&["-d", "a", "--skip-tls-verify-pull=false"]).unwrap());
-        assert!(message(&["-d", "a", "--skip-tls-verify-pull"]).starts_with("--skip-tls-verify-pull: "));
+        let skips = |words: &[&str]| {
+            let client = good(words, &[]).client;
+            (client.skip_tls_verify, client.skip_tls_verify_pull)
+        };
+        assert_eq!(skips(&["--skip-tls-verify-pull"]), (false, true));
+        assert_eq!(skips(&["-d", "a", "--skip-tls-verify"]), (true, false));
+        assert_eq!(skips(&["-d", "a", "--skip-tls-verify-pull=false"]), (false, false));
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tempfile::NamedTempFile;
 
-use crate::image::Digest;
+use crate::image::{Descriptor, Digest, Hasher};
 
 /// The bytes of one blob, compressed as the registry knows them. They were verified where they entered; opening twice
 /// gives the same bytes twice.
@@ -148,9 +148,137 @@ impl BlobSource for BytesBlob {
     }
 }
 
+/// A blob that somebody else wrote: a part of a file whose bytes are checked each time they are read. The last of them are
+/// not handed out when the digest is another, so that whoever copies them notices before the copy is whole.
+#[derive(Debug, Clone)]
+pub(crate) struct CheckedBlob {
+    file: Holder,
+    offset: u64,
+    size: u64,
+    digest: Digest,
+}
+
+/// A file, opened when it is read, or open already.
+#[derive(Debug, Clone)]
+enum Holder {
+    Path(PathBuf),
+    Open(Arc<File>),
+}
+
+impl CheckedBlob {
+    /// The whole of this file.
+    pub(crate) fn file(path: PathBuf, descriptor: &Descriptor) -> CheckedBlob {
+        CheckedBlob { file: Holder::Path(path), offset: 0, size: descriptor.size, digest: descriptor.digest.clone() }
+    }
+
+    /// A part of this file.
+    pub(crate) fn part(file: Arc<File>, offset: u64, size: u64, digest: Digest) -> CheckedBlob {
+        CheckedBlob { file: Holder::Open(file), offset, size, digest }
+    }
+}
+
+impl BlobSource for CheckedBlob {
+    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        let file = match &self.file {
+            Holder::Open(file) => Arc::clone(file),
+            Holder::Path(path) => {
+                let about = |kind, reason: &dyn std::fmt::Display| {
+                    io::Error::new(kind, format!("open blob {}: {reason}", path.display()))
+                };
+                let file = File::open(path).map_err(|error| about(error.kind(), &error))?;
+                let length = file.metadata()?.len();
+                if length != self.size {
+                    let reason = format!("it has {length} bytes and its descriptor says {}", self.size);
+                    return Err(about(io::ErrorKind::InvalidData, &reason));
+                }
+                Arc::new(file)
+            }
+        };
+        let hasher = Some(Hasher::new(self.digest.algorithm()));
+        let part = FilePart { file, offset: self.offset, left: self.size };
+        Ok(Box::new(Checked { part, hasher, expected: self.digest.clone() }))
+    }
+}
+
+/// Some bytes of a file that others may read at the same time.
+pub(crate) struct FilePart {
+    pub(crate) file: Arc<File>,
+    pub(crate) offset: u64,
+    pub(crate) left: u64,
+}
+
+impl Read for FilePart {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        if most == 0 {
+            return Ok(0);
+        }
+        let count = self.file.read_at(&mut buffer[..most], self.offset)?;
+        if count == 0 {
+            let message = format!("the file ends {} bytes early", self.left);
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
+        }
+        self.offset += count as u64;
+        self.left -= count as u64;
+        Ok(count)
+    }
+}
+
+struct Checked {
+    part: FilePart,
+    hasher: Option<Hasher>,
+    expected: Digest,
+}
+
+impl Read for Checked {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.part.read(buffer)?;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..count]);
+        }
+        if self.part.left == 0
+            && let Some(hasher) = self.hasher.take()
+        {
+            let got = hasher.finish();
+            if got != self.expected {
+                let message = format!("blob {} has other bytes: got {got}", self.expected);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
+        }
+        Ok(count)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_bytes_of_a_blob_that_is_another_are_not_handed_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("blob");
+        fs::write(&path, "0123456789").unwrap();
+        let read = |blob: CheckedBlob| {
+            let mut bytes = Vec::new();
+            let result = blob.open().and_then(|mut reader| reader.read_to_end(&mut bytes));
+            (bytes, result.map_err(|error| error.to_string()))
+        };
+        let descriptor = |bytes: &[u8]| Descriptor::of(crate::image::MediaType::OCI_LAYER, bytes);
+        assert_eq!(read(CheckedBlob::file(path.clone(), &descriptor(b"0123456789"))), (b"0123456789".to_vec(), Ok(10)));
+        let (bytes, result) = read(CheckedBlob::file(path.clone(), &descriptor(b"012345678x")));
+        assert!(bytes.is_empty() && result.unwrap_err().contains("has other bytes"));
+        let (_, result) = read(CheckedBlob::file(path.clone(), &descriptor(b"short")));
+        assert!(result.unwrap_err().contains("it has 10 bytes and its descriptor says 5"));
+        let file = Arc::new(File::open(&path).unwrap());
+        assert_eq!(read(CheckedBlob::part(Arc::clone(&file), 2, 3, Digest::of(b"234"))).0, b"234");
+        assert!(
+            read(CheckedBlob::part(Arc::clone(&file), 8, 3, Digest::of(b"89x")))
+                .1
+                .unwrap_err()
+                .contains("1 bytes early")
+        );
+        assert!(read(CheckedBlob::part(file, 2, 0, Digest::of(b"x"))).1.is_err(), "an empty blob is checked too");
+    }
 
     #[test]
     fn a_blob_is_found_under_its_digest_once_it_is_whole() {

@@ -41,6 +41,6 @@ pub use blob::{BlobDir, BlobSource};
 pub use client::transport::{self, Proxies, TransportOptions};
 pub use client::{Client, ClientOptions, Pulled, RegistryError, RetryPolicy};
 pub use image::{
-    Compression, Descriptor, Digest, Encoded, Healthcheck, History, Image, ImageConfig, ImageFormat, Index, Layer,
-    LayerWriter, Manifest, MediaType, Platform, Reference, RootFsSection, RunConfig,
+    Blob, Compression, Descriptor, Digest, Document, Encoded, Graph, Healthcheck, History, Image, ImageConfig,
+    ImageFormat, Index, Layer, LayerWriter, Manifest, MediaType, Platform, Reference, RootFsSection, RunConfig,
 };

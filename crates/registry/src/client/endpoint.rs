@@ -10,12 +10,14 @@ use crate::image::Reference;
 use crate::image::reference::{DOCKER_HUB, canonical_registry, check_component, check_registry};
 
 /// A registry as it is dialled.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Endpoint {
     /// As references name it.
     pub(super) registry: String,
     /// Scheme, host, port and `/`.
     pub(super) base: Url,
+    /// Its certificate is not looked at because this is a pull. Then nothing that it says is believed in a push.
+    pub(super) unverified: bool,
 }
 
 /// A repository at an endpoint.
@@ -55,7 +57,12 @@ impl Endpoint {
             option: format!("registry {registry}"),
             reason: error.to_string(),
         })?;
-        Ok(Endpoint { registry: registry.to_owned(), base })
+        Ok(Endpoint { registry: registry.to_owned(), base, unverified: false })
+    }
+
+    /// The same, with or without a look at its certificate.
+    pub(super) fn unverified(self, unverified: bool) -> Endpoint {
+        Endpoint { unverified, ..self }
     }
 
     /// Scheme, host and port, without the slash: for messages.

@@ -360,6 +360,17 @@ impl RegistryError {
         error.get_ref()?.downcast_ref::<FetchError>().map(|shared| &*shared.0)
     }
 
+    /// Whether it says that there is no such image, and nothing else went wrong.
+    pub(crate) fn is_manifest_unknown(&self) -> bool {
+        match self {
+            RegistryError::ManifestUnknown { .. } => true,
+            RegistryError::AfterMirrors { last, .. } | RegistryError::NoMirror { last, .. } => {
+                last.is_manifest_unknown()
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the same request may well succeed in a moment.
     pub(crate) fn is_transient(&self) -> bool {
         match self {

@@ -22,12 +22,20 @@ use super::transport::{
 use crate::blob::BlobSource;
 use crate::image::reference::canonical_registry;
 
-/// The HTTP clients of one [`super::Client`]: one for most hosts, and one for each whose TLS is special.
+/// The HTTP clients of one [`super::Client`].
 pub(super) struct Http {
-    usual: reqwest::Client,
-    special: BTreeMap<String, reqwest::Client>,
+    verifying: Clients,
+    /// For pulls, where those leave certificates unverified.
+    unverified: Clients,
     unencrypted: BTreeSet<String>,
     stall: Duration,
+}
+
+/// One client for most hosts, and one for each whose TLS is special.
+#[derive(Clone)]
+struct Clients {
+    usual: reqwest::Client,
+    special: BTreeMap<String, reqwest::Client>,
 }
 
 /// One request of the protocol. It can be made more than once: bodies are opened anew.
@@ -69,41 +77,16 @@ const PATIENCE_AFTER_A_BODY: u32 = 5;
 impl Http {
     /// Reads every file the options name, now: later `/` may be the image's.
     pub(super) fn new(options: &ClientOptions) -> Result<Http, RegistryError> {
-        let client = |trust: &TlsTrust, option: &str| -> Result<reqwest::Client, RegistryError> {
-            let builder = client_builder(&options.transport, trust).map_err(|error| unusable(option, &error))?;
-            // Redirects are followed here: with the TLS of the host they lead to, and without our credentials.
-            let builder = builder.redirect(reqwest::redirect::Policy::none());
-            builder.build().map_err(|error| unusable(option, &CertificateError::Client(error)))
+        let trusts = special_trusts(options)?;
+        let verifying = Clients::new(options, &trusts, options.skip_tls_verify)?;
+        let unverified = if options.skip_tls_verify_pull && !options.skip_tls_verify {
+            Clients::new(options, &trusts, true)?
+        } else {
+            verifying.clone()
         };
-        let mut trusts: BTreeMap<String, TlsTrust> = BTreeMap::new();
-        for registry in &options.skip_tls_verify_registries {
-            trusts.entry(host_key(registry)).or_default().skip_verify = true;
-        }
-        for (registry, path) in &options.registry_certificates {
-            let option = "--registry-certificate";
-            let pem =
-                std::fs::read(path).map_err(|source| RegistryError::File { option, path: path.clone(), source })?;
-            let certificates = certificates_from_pem(&pem);
-            if certificates.is_empty() {
-                let error = CertificateError::Pem { path: path.clone(), wanted: "certificate" };
-                return Err(unusable(option, &error));
-            }
-            trusts.entry(host_key(registry)).or_default().extra_roots = certificates;
-        }
-        for (registry, (certificate, key)) in &options.client_certificates {
-            let read = ClientCertificate::read(certificate, key);
-            let client = read.map_err(|error| unusable("--registry-client-cert", &error))?;
-            trusts.entry(host_key(registry)).or_default().client = Some(client);
-        }
-        let mut special = BTreeMap::new();
-        for (registry, mut trust) in trusts {
-            trust.skip_verify |= options.skip_tls_verify;
-            special.insert(registry.clone(), client(&trust, &format!("TLS options of {registry}"))?);
-        }
-        let usual = TlsTrust { skip_verify: options.skip_tls_verify, ..TlsTrust::default() };
         Ok(Http {
-            usual: client(&usual, "network options")?,
-            special,
+            verifying,
+            unverified,
             unencrypted: options.insecure_registries.iter().map(|registry| host_key(registry)).collect(),
             stall: options.transport.stall_timeout,
         })
@@ -153,7 +136,8 @@ impl Http {
         url: &Url,
         authorization: Option<&HeaderValue>,
     ) -> Result<Response, RegistryError> {
-        let mut request = self.client_for(url).request(call.method.clone(), url.clone()).headers(call.headers.clone());
+        let mut request =
+            self.client_for(endpoint, url).request(call.method.clone(), url.clone()).headers(call.headers.clone());
         if let Some(value) = authorization.filter(|_| endpoint.is_origin_of(url)) {
             request = request.header(AUTHORIZATION, value);
         }
@@ -196,15 +180,16 @@ impl Http {
         }
     }
 
-    /// A request to somebody else than a registry: a token service.
+    /// A request to somebody else than a registry: the token service of this endpoint.
     pub(super) async fn send_form(
         &self,
+        endpoint: &Endpoint,
         url: Url,
         authorization: Option<HeaderValue>,
         form: Option<&[(&str, &str)]>,
         attempted: &str,
     ) -> Result<Response, RegistryError> {
-        let client = self.client_for(&url);
+        let client = self.client_for(endpoint, &url);
         let mut request = match form {
             Some(form) => {
                 let mut encoded = Url::parse("http://form/").expect("it is a URL");
@@ -258,9 +243,55 @@ impl Http {
         self.unencrypted.contains(&authority(url))
     }
 
-    fn client_for(&self, url: &Url) -> &reqwest::Client {
-        self.special.get(&authority(url)).unwrap_or(&self.usual)
+    fn client_for(&self, endpoint: &Endpoint, url: &Url) -> &reqwest::Client {
+        let clients = if endpoint.unverified { &self.unverified } else { &self.verifying };
+        clients.special.get(&authority(url)).unwrap_or(&clients.usual)
     }
+}
+
+impl Clients {
+    fn new(
+        options: &ClientOptions,
+        trusts: &BTreeMap<String, TlsTrust>,
+        skip_verify: bool,
+    ) -> Result<Clients, RegistryError> {
+        let client = |trust: &TlsTrust, option: &str| -> Result<reqwest::Client, RegistryError> {
+            let trust = TlsTrust { skip_verify: skip_verify || trust.skip_verify, ..trust.clone() };
+            let builder = client_builder(&options.transport, &trust).map_err(|error| unusable(option, &error))?;
+            // Redirects are followed here: with the TLS of the host they lead to, and without our credentials.
+            let builder = builder.redirect(reqwest::redirect::Policy::none());
+            builder.build().map_err(|error| unusable(option, &CertificateError::Client(error)))
+        };
+        let special = trusts
+            .iter()
+            .map(|(registry, trust)| Ok((registry.clone(), client(trust, &format!("TLS options of {registry}"))?)))
+            .collect::<Result<_, RegistryError>>()?;
+        Ok(Clients { usual: client(&TlsTrust::default(), "network options")?, special })
+    }
+}
+
+/// What is special about the TLS of single registries.
+fn special_trusts(options: &ClientOptions) -> Result<BTreeMap<String, TlsTrust>, RegistryError> {
+    let mut trusts: BTreeMap<String, TlsTrust> = BTreeMap::new();
+    for registry in &options.skip_tls_verify_registries {
+        trusts.entry(host_key(registry)).or_default().skip_verify = true;
+    }
+    for (registry, path) in &options.registry_certificates {
+        let option = "--registry-certificate";
+        let pem = std::fs::read(path).map_err(|source| RegistryError::File { option, path: path.clone(), source })?;
+        let certificates = certificates_from_pem(&pem);
+        if certificates.is_empty() {
+            let error = CertificateError::Pem { path: path.clone(), wanted: "certificate" };
+            return Err(unusable(option, &error));
+        }
+        trusts.entry(host_key(registry)).or_default().extra_roots = certificates;
+    }
+    for (registry, (certificate, key)) in &options.client_certificates {
+        let read = ClientCertificate::read(certificate, key);
+        let client = read.map_err(|error| unusable("--registry-client-cert", &error))?;
+        trusts.entry(host_key(registry)).or_default().client = Some(client);
+    }
+    Ok(trusts)
 }
 
 fn unusable(option: &str, error: &CertificateError) -> RegistryError {

@@ -35,8 +35,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::auth::Keychain;
-use crate::blob::BlobDir;
-use crate::image::{Digest, Image, Layer, Platform, Reference};
+use crate::blob::{BlobDir, BlobSource};
+use crate::image::{Blob, Descriptor, Digest, Document, Graph, Image, Layer, Platform, Reference};
+use download::{Download, LazyBlob, Source};
 use engine::Engine;
 use session::Session;
 
@@ -120,22 +121,72 @@ impl Client {
         for reference in references {
             let (session, layer, reference) = (Arc::clone(&self.engine.session), layer.clone(), reference.clone());
             self.engine.spawn(async move {
-                let _ = session.push_layer(&layer, &reference).await;
+                let _ = session.push_blob(&layer.to_blob(), &reference).await;
             });
         }
     }
 
     /// Pushes the image to each destination: what a registry has is not sent again, what another of its repositories has is
-    /// mounted, and tags are moved last of all, when every destination has every blob. Gives the digest of the manifest, the same for all.
+    /// mounted, and tags are moved last of all, when every destination has every blob. Gives the digest of the manifest, the
+    /// same for all.
     pub fn push(&self, image: &Image, references: &[Reference]) -> Result<Digest, RegistryError> {
-        let encoded = image.encode();
-        self.engine.block_on(self.engine.session.push(image, &encoded, references))?;
-        Ok(encoded.descriptor.digest)
+        self.push_graph(&image.graph(&image.encode()), references)
+    }
+
+    /// As [`Client::push`], for what somebody else stored: a layout, an archive, an image of another registry. Every
+    /// document keeps its bytes.
+    pub fn push_graph(&self, graph: &Graph, references: &[Reference]) -> Result<Digest, RegistryError> {
+        self.engine.block_on(self.engine.session.push(graph, references))?;
+        Ok(graph.document.descriptor.digest.clone())
+    }
+
+    /// A manifest or an index with all it refers to, as it is: for every platform. Documents are fetched now, the bytes of
+    /// blobs into `blobs` when they are opened.
+    pub fn graph(&self, reference: &Reference, blobs: &BlobDir) -> Result<Graph, RegistryError> {
+        let found = self.engine.block_on(self.engine.session.graph(reference))?;
+        Ok(found.into_graph(&self.engine, blobs))
+    }
+
+    /// Copies an image, for every platform it is there for, to other names. Within one registry blobs are mounted and none
+    /// is downloaded; otherwise they pass through `blobs`.
+    pub fn copy(&self, from: &Reference, to: &[Reference], blobs: &BlobDir) -> Result<Digest, RegistryError> {
+        self.push_graph(&self.graph(from, blobs)?, to)
+    }
+
+    /// The manifest or index a name stands for, byte for byte; `None` when there is no such image. Mirrors are asked first.
+    pub fn inspect(&self, reference: &Reference) -> Result<Option<Document>, RegistryError> {
+        self.engine.block_on(self.engine.session.inspect(reference))
     }
 
     /// The digest a name stands for at its own registry, an index's where it names one; `None` when there is no such image.
+    /// One HEAD, which does not count as a pull where pulls are limited.
     pub fn digest(&self, reference: &Reference) -> Result<Option<Digest>, RegistryError> {
         self.engine.block_on(self.engine.session.digest(reference))
+    }
+
+    /// Whether the reference's repository has this blob (HEAD). Its tag and digest do not matter.
+    pub fn has_blob(&self, reference: &Reference, digest: &Digest) -> Result<bool, RegistryError> {
+        self.engine.block_on(self.engine.session.has_blob(reference, digest))
+    }
+
+    /// A blob of the reference's repository; its bytes are fetched into `blobs`, and checked, when it is opened.
+    pub fn blob(&self, reference: &Reference, descriptor: &Descriptor, blobs: &BlobDir) -> Result<Blob, RegistryError> {
+        let session = &self.engine.session;
+        let place = self.engine.block_on(session.place(reference, session::Purpose::Pull, false))?;
+        let source = Source { places: vec![place], descriptor: descriptor.clone(), blobs: blobs.clone() };
+        let source: Arc<dyn BlobSource> = Arc::new(LazyBlob::new(Arc::clone(&self.engine), Download::new(source)));
+        Ok(Blob { descriptor: descriptor.clone(), source, origin: Some(reference.clone()) })
+    }
+
+    /// Sees to it that the reference's repository has the blob: asks first, mounts it from [`Blob::origin`] or from wherever
+    /// this client has put it at the same registry, and sends it otherwise.
+    pub fn push_blob(&self, blob: &Blob, reference: &Reference) -> Result<(), RegistryError> {
+        self.engine.block_on(self.engine.session.push_blob(blob, reference))
+    }
+
+    /// Puts one manifest or index under the reference's tag or digest. What it refers to must be there.
+    pub fn push_document(&self, document: &Document, reference: &Reference) -> Result<(), RegistryError> {
+        self.engine.block_on(self.engine.session.push_document(document, reference))
     }
 }
 

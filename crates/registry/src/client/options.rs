@@ -19,6 +19,8 @@ pub struct ClientOptions {
     pub insecure_pull: bool,
     /// Accept any certificate of any registry.
     pub skip_tls_verify: bool,
+    /// Accept any certificate when pulling; pushes are not touched by it.
+    pub skip_tls_verify_pull: bool,
     /// Registries that are spoken to over plain HTTP; as above. Nothing else ever is, this machine included.
     pub insecure_registries: Vec<String>,
     /// Registries whose certificate is not looked at.

@@ -11,20 +11,11 @@ use super::endpoint::Place;
 use super::engine::Engine;
 use super::error::{RegistryError, with_causes};
 use super::session::{Purpose, Session, call, header, scopes};
-use crate::blob::BlobDir;
+use crate::blob::{BlobDir, BlobSource};
 use crate::image::{
-    Algorithm, Descriptor, Digest, Hasher, Image, ImageConfig, ImageFormat, Index, Layer, Manifest, MediaType,
-    Platform, Reference,
+    Algorithm, Blob, DEEPEST_INDEX, Descriptor, Digest, Document, Graph, Image, ImageConfig, ImageFormat, Index,
+    LARGEST_CONFIG, LARGEST_MANIFEST, Layer, Manifest, MediaType, Parts, Platform, Reference,
 };
-
-/// The largest manifest or index that is read. Registries keep at most 4 MiB.
-const LARGEST_MANIFEST: u64 = 8 * 1024 * 1024;
-
-/// The largest config that is read.
-const LARGEST_CONFIG: u64 = 16 * 1024 * 1024;
-
-/// How deep indexes may lie in indexes.
-const DEEPEST_INDEX: usize = 4;
 
 /// What we understand, best first.
 const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, \
@@ -32,16 +23,65 @@ const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json";
 
-/// A document as it came from a registry.
-pub(super) struct Document {
-    pub(super) bytes: Vec<u8>,
-    pub(super) media_type: MediaType,
-    pub(super) digest: Digest,
-}
-
 impl Session {
-    /// Looks in each place in turn. Everything that failed before is kept for the error.
+    /// An image for a platform.
     pub(super) async fn pull(&self, reference: &Reference, platform: &Platform) -> Result<Found, RegistryError> {
+        let (places, (digest, manifest, config)) =
+            self.look_in_each_place(reference, async |place: &Place| self.pull_from(place, platform).await).await?;
+        Ok(Found { places, digest, manifest, config })
+    }
+
+    /// A manifest or an index as it is; `None` when there is no such image.
+    pub(super) async fn inspect(&self, reference: &Reference) -> Result<Option<Document>, RegistryError> {
+        let identifier = reference.identifier();
+        let found = self
+            .look_in_each_place(reference, async |place: &Place| self.manifest(place, &identifier).await)
+            .await
+            .map(|(_, document)| document);
+        match found {
+            Ok(document) => Ok(Some(document)),
+            Err(error) if error.is_manifest_unknown() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A manifest or an index with all it refers to.
+    pub(super) async fn graph(&self, reference: &Reference) -> Result<FoundGraph, RegistryError> {
+        let identifier = reference.identifier();
+        let (places, found) = self
+            .look_in_each_place(reference, async |place: &Place| {
+                let document = self.manifest(place, &identifier).await?;
+                self.graph_of(place, document, 0).await
+            })
+            .await?;
+        Ok(FoundGraph { places, documents: found })
+    }
+
+    /// Fetches what a document lists, and what that lists.
+    async fn graph_of(&self, place: &Place, document: Document, depth: usize) -> Result<Documents, RegistryError> {
+        let name = place.reference.to_string();
+        let mut graph = Documents { parts: Vec::new(), blobs: Vec::new(), document };
+        match graph.document.parts(&name)? {
+            Parts::Manifest(blobs) => graph.blobs = blobs,
+            Parts::Index(_) if depth == DEEPEST_INDEX => return Err(too_deep(name)),
+            Parts::Index(listed) => {
+                for descriptor in listed {
+                    let mut document = self.manifest(place, &descriptor.digest.to_string()).await?;
+                    // What the index says of it besides, its platform above all.
+                    document.descriptor = Descriptor { media_type: document.descriptor.media_type, ..descriptor };
+                    graph.parts.push(Box::pin(self.graph_of(place, document, depth + 1)).await?);
+                }
+            }
+        }
+        Ok(graph)
+    }
+
+    /// Looks in each place in turn. Everything that failed before is kept for the error.
+    async fn look_in_each_place<T>(
+        &self,
+        reference: &Reference,
+        look: impl AsyncFn(&Place) -> Result<T, RegistryError>,
+    ) -> Result<(Vec<Place>, T), RegistryError> {
         let candidates = self.mirrors.candidates(reference);
         let mirrored = candidates.len() > 1 || candidates.iter().any(|place| place.reference != *reference);
         let mut failed: Vec<String> = Vec::new();
@@ -61,9 +101,9 @@ impl Session {
                 places.push(place);
                 continue;
             }
-            match self.pull_from(&place, reference, platform).await {
-                Ok(image) => {
-                    found = Some(image);
+            match look(&place).await {
+                Ok(what) => {
+                    found = Some(what);
                     places.push(place);
                 }
                 Err(error) => {
@@ -72,13 +112,13 @@ impl Session {
                 }
             }
         }
-        if let Some((digest, manifest, config)) = found {
+        if let Some(found) = found {
             if places.len() > 1 {
                 // A layer may have to come from a place that was not asked for the manifest, at a time when no keychain
                 // may be asked.
                 self.authenticator.credentials.prepare(places.iter().map(|place| &place.reference)).await;
             }
-            return Ok(Found { places, digest, manifest, config });
+            return Ok((places, found));
         }
         let (tried, error) = last.expect("there is always one place to look");
         let original = tried == *reference;
@@ -97,30 +137,28 @@ impl Session {
     async fn pull_from(
         &self,
         place: &Place,
-        reference: &Reference,
         platform: &Platform,
     ) -> Result<(Digest, Manifest, ImageConfig), RegistryError> {
-        let mut document = self.manifest(place, &reference.identifier()).await?;
+        let name = place.reference.to_string();
+        // A mirror is asked for the same tag or digest.
+        let mut document = self.manifest(place, &place.reference.identifier()).await?;
         for _ in 0..=DEEPEST_INDEX {
-            if document.media_type.is_manifest() {
+            let media_type = &document.descriptor.media_type;
+            if media_type.is_manifest() {
                 let manifest: Manifest = parse("manifest", &document.bytes, place)?;
                 let config = self.config(place, &manifest).await?;
-                check(&manifest, &config, place)?;
-                return Ok((document.digest, manifest, config));
+                manifest.check(&config, &name)?;
+                return Ok((document.descriptor.digest, manifest, config));
             }
-            if !document.media_type.is_index() {
-                return Err(RegistryError::MediaType {
-                    what: "manifest".to_owned(),
-                    reference: place.reference.to_string(),
-                    media_type: document.media_type.to_string(),
-                });
+            if !media_type.is_index() {
+                let (what, media_type) = ("manifest".to_owned(), media_type.to_string());
+                return Err(RegistryError::MediaType { what, reference: name, media_type });
             }
             let index: Index = parse("index", &document.bytes, place)?;
-            let descriptor = choose(&index, platform, &place.reference)?;
+            let descriptor = index.choose(platform, &name)?;
             document = self.manifest(place, &descriptor.digest.to_string()).await?;
         }
-        let reason = format!("indexes lie more than {DEEPEST_INDEX} deep in one another");
-        Err(RegistryError::NotAnImage { reference: place.reference.to_string(), reason })
+        Err(too_deep(name))
     }
 
     /// A manifest or an index by tag or digest, its bytes checked against the digest.
@@ -148,13 +186,41 @@ impl Session {
         // What was asked for by digest must be it; what was asked for by tag must be what the registry says it is.
         let expected = identifier.parse::<Digest>().ok().or(claimed);
         let algorithm = expected.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
-        let digest = digest_of(algorithm, &bytes);
+        let digest = Digest::of_kind(algorithm, &bytes);
         if let Some(expected) = expected.filter(|expected| *expected != digest) {
             let origin = place.reference.name();
             return Err(RegistryError::DigestMismatch { what: "manifest", expected, origin, got: digest });
         }
         let media_type = understood(media_type, &bytes);
-        Ok(Document { bytes, media_type, digest })
+        Ok(Document { descriptor: Descriptor::new(media_type, digest, bytes.len() as u64), bytes })
+    }
+
+    /// The digest a name stands for, without fetching what it names; `None` when there is no such image. Asking so does not
+    /// count as a pull where pulls are limited.
+    pub(super) async fn digest(&self, reference: &Reference) -> Result<Option<Digest>, RegistryError> {
+        let place = self.place(reference, Purpose::Pull, false).await?;
+        let identifier = reference.identifier();
+        let attempted = format!("look for {reference}");
+        let mut request = call(&attempted, Method::HEAD, place.url(&format!("manifests/{identifier}")));
+        request.headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
+        let asked = self.expect(&place, &scopes(&place, false), &request, &[StatusCode::OK]).await;
+        match asked {
+            Ok(response) => {
+                let told = header(&response, "docker-content-digest").and_then(|digest| digest.parse().ok());
+                if told.is_some() {
+                    return Ok(told);
+                }
+            }
+            Err(RegistryError::Status { code: 404, .. }) => return Ok(None),
+            // Some registries do not answer HEAD with anything that makes sense.
+            Err(RegistryError::Status { code: 400 | 405 | 501, .. }) => {}
+            Err(error) => return Err(error),
+        }
+        match self.manifest(&place, &identifier).await {
+            Ok(document) => Ok(Some(document.descriptor.digest)),
+            Err(RegistryError::ManifestUnknown { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn config(&self, place: &Place, manifest: &Manifest) -> Result<ImageConfig, RegistryError> {
@@ -186,7 +252,7 @@ impl Session {
         let reference = place.reference.to_string();
         let too_large = RegistryError::TooLarge { what: "config", reference, limit: LARGEST_CONFIG };
         let bytes = body.ok_or(too_large)?;
-        let got = digest_of(digest.algorithm(), &bytes);
+        let got = Digest::of_kind(digest.algorithm(), &bytes);
         if got != *digest {
             let (expected, origin) = (digest.clone(), place.reference.name());
             return Err(RegistryError::DigestMismatch { what: "config", expected, origin, got });
@@ -206,8 +272,7 @@ pub(super) struct Found {
 
 impl Found {
     pub(super) fn into_pulled(self, engine: &Arc<Engine>, blobs: &BlobDir) -> Pulled {
-        let is_docker = |media_type: &MediaType| media_type.is_docker();
-        let docker = self.manifest.media_type.as_ref().map_or(self.manifest.config.media_type.is_docker(), is_docker);
+        let docker = self.manifest.is_docker();
         let origin = self.places[0].reference.clone();
         let layers = self.manifest.layers.into_iter().zip(&self.config.rootfs.diff_ids).map(|(descriptor, diff_id)| {
             let source = Source { places: self.places.clone(), descriptor: descriptor.clone(), blobs: blobs.clone() };
@@ -229,6 +294,40 @@ impl Found {
     }
 }
 
+/// Documents that were found, before their blobs know where to put their bytes.
+pub(super) struct FoundGraph {
+    places: Vec<Place>,
+    documents: Documents,
+}
+
+struct Documents {
+    document: Document,
+    parts: Vec<Documents>,
+    blobs: Vec<Descriptor>,
+}
+
+impl FoundGraph {
+    pub(super) fn into_graph(self, engine: &Arc<Engine>, blobs: &BlobDir) -> Graph {
+        let origin = self.places[0].reference.clone();
+        let fetched_later = |descriptor: Descriptor| {
+            let source = Source { places: self.places.clone(), descriptor: descriptor.clone(), blobs: blobs.clone() };
+            let source: Arc<dyn BlobSource> = Arc::new(LazyBlob::new(Arc::clone(engine), Download::new(source)));
+            Blob { descriptor, source, origin: Some(origin.clone()) }
+        };
+        self.documents.into_graph(&fetched_later)
+    }
+}
+
+impl Documents {
+    fn into_graph(self, blob: &impl Fn(Descriptor) -> Blob) -> Graph {
+        Graph {
+            document: self.document,
+            manifests: self.parts.into_iter().map(|part| part.into_graph(blob)).collect(),
+            blobs: self.blobs.into_iter().map(blob).collect(),
+        }
+    }
+}
+
 /// Why an image could not be had there, named once.
 fn why(tried: &Reference, error: &RegistryError) -> String {
     let (name, text) = (tried.to_string(), with_causes(error));
@@ -243,10 +342,9 @@ fn parse<T: serde::de::DeserializeOwned>(what: &'static str, bytes: &[u8], place
     })
 }
 
-fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
-    let mut hasher = Hasher::new(algorithm);
-    hasher.update(bytes);
-    hasher.finish()
+fn too_deep(reference: String) -> RegistryError {
+    let reason = format!("indexes lie more than {DEEPEST_INDEX} deep in one another");
+    RegistryError::NotAnImage { reference, reason }
 }
 
 /// What a document is: by its own word, else by the header's, else by its shape. Registries behind careless proxies send
@@ -275,53 +373,6 @@ fn understood(header: Option<MediaType>, bytes: &[u8]) -> MediaType {
     }
 }
 
-/// The best entry for the platform: of several that suit equally the first, as containerd does.
-fn choose<'a>(index: &'a Index, wanted: &Platform, reference: &Reference) -> Result<&'a Descriptor, RegistryError> {
-    let usable = |descriptor: &&Descriptor| descriptor.media_type.is_manifest() || descriptor.media_type.is_index();
-    let entries: Vec<&Descriptor> = index.manifests.iter().filter(usable).collect();
-    let suiting = entries.iter().filter_map(|entry| Some((wanted.suits(entry.platform.as_ref()?)?, entry)));
-    if let Some((_, entry)) = suiting.min_by_key(|(distance, _)| *distance) {
-        return Ok(entry);
-    }
-    // An entry that says nothing of its platform may be an index that does, or the only image there is.
-    if let Some(entry) = entries.iter().find(|entry| entry.platform.is_none()) {
-        return Ok(entry);
-    }
-    // Attestations call themselves unknown/unknown: nobody wants to choose one.
-    let mut offered: Vec<String> = entries
-        .iter()
-        .filter_map(|entry| entry.platform.as_ref())
-        .map(|platform| platform.normalized().to_string())
-        .collect();
-    offered.retain(|platform| platform != "unknown/unknown");
-    offered.dedup();
-    if let (true, Some(entry)) = (offered.is_empty(), index.manifests.first().filter(|_| entries.is_empty())) {
-        return Err(RegistryError::MediaType {
-            what: "manifest".to_owned(),
-            reference: reference.to_string(),
-            media_type: entry.media_type.to_string(),
-        });
-    }
-    Err(RegistryError::NoPlatform { reference: reference.to_string(), wanted: wanted.to_string(), offered })
-}
-
-/// What must hold before anybody builds on it.
-fn check(manifest: &Manifest, config: &ImageConfig, place: &Place) -> Result<(), RegistryError> {
-    if let Some(layer) = manifest.layers.iter().find(|layer| !layer.media_type.is_layer()) {
-        return Err(RegistryError::MediaType {
-            what: format!("layer {}", layer.digest),
-            reference: place.reference.to_string(),
-            media_type: layer.media_type.to_string(),
-        });
-    }
-    let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
-    if layers != diff_ids {
-        let reason = format!("its manifest has {layers} layers and its config has {diff_ids}");
-        return Err(RegistryError::NotAnImage { reference: place.reference.to_string(), reason });
-    }
-    Ok(())
-}
-
 /// A missing blob in the protocol's words.
 pub(super) fn blob_unknown(error: RegistryError, digest: &Digest, place: &Place) -> RegistryError {
     match error {
@@ -336,63 +387,6 @@ pub(super) fn blob_unknown(error: RegistryError, digest: &Digest, place: &Place)
 mod tests {
     use super::*;
     use serde_json::json;
-
-    fn index(platforms: &[Option<&str>]) -> Index {
-        let manifests: Vec<_> = platforms
-            .iter()
-            .enumerate()
-            .map(|(number, platform)| {
-                let mut descriptor = Descriptor::of(MediaType::OCI_MANIFEST, &number.to_le_bytes());
-                descriptor.size = number as u64;
-                descriptor.platform = platform.map(|platform| {
-                    let parts: Vec<&str> = platform.split('/').collect();
-                    let (os, architecture) = (parts[0].to_owned(), parts[1].to_owned());
-                    Platform { os, architecture, variant: parts.get(2).map(|&part| part.to_owned()), os_version: None }
-                });
-                descriptor
-            })
-            .collect();
-        Index {
-            schema_version: 2,
-            media_type: None,
-            manifests,
-            annotations: std::collections::BTreeMap::new(),
-            extra: std::collections::BTreeMap::new(),
-        }
-    }
-
-    fn chosen(platforms: &[Option<&str>], wanted: &str) -> Result<u64, String> {
-        let reference = "example.com/app:1".parse().unwrap();
-        choose(&index(platforms), &wanted.parse().unwrap(), &reference)
-            .map(|descriptor| descriptor.size)
-            .map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn the_nearest_variant_that_runs_is_chosen() {
-        let all = [
-            Some("linux/arm/v5"),
-            Some("linux/arm/v7"),
-            Some("linux/amd64"),
-            Some("linux/arm64/v8"),
-            Some("linux/arm/v6"),
-            Some("unknown/unknown"),
-        ];
-        assert_eq!(chosen(&all, "linux/amd64"), Ok(2));
-        assert_eq!(chosen(&all, "linux/amd64/v3"), Ok(2));
-        assert_eq!(chosen(&all, "linux/arm64"), Ok(3));
-        assert_eq!(chosen(&all, "linux/arm"), Ok(1));
-        assert_eq!(chosen(&all, "linux/arm/v6"), Ok(4));
-        let error = chosen(&all, "linux/s390x").unwrap_err();
-        assert!(error.contains("linux/s390x") && error.contains("linux/arm64,"), "{error}");
-        assert!(!error.contains("unknown"), "{error}");
-    }
-
-    #[test]
-    fn an_entry_that_names_no_platform_is_looked_into_when_no_other_suits() {
-        assert_eq!(chosen(&[None, Some("linux/amd64")], "linux/amd64"), Ok(1));
-        assert_eq!(chosen(&[Some("linux/amd64"), None], "linux/arm64"), Ok(1));
-    }
 
     #[test]
     fn a_document_is_what_it_says_or_what_the_header_says_or_what_it_looks_like() {

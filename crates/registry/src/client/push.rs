@@ -13,9 +13,8 @@ use super::error::RegistryError;
 use super::http::{Call, Payload};
 use super::session::{Purpose, Session, call, scopes};
 use super::token::Scopes;
-use super::upload::{Blob, stored_as_sent};
-use crate::blob::BytesBlob;
-use crate::image::{Digest, Encoded, Image, Layer, Reference};
+use super::upload::stored_as_sent;
+use crate::image::{Blob, Digest, Document, Graph, Reference};
 
 /// What registries say that refuse to move a tag: Amazon's, Google's and others' words.
 const IMMUTABLE: [&str; 4] = [
@@ -28,20 +27,15 @@ const IMMUTABLE: [&str; 4] = [
 impl Session {
     /// All blobs to all destinations, and only then the manifests: a registry that cannot take the image leaves the tags at
     /// the others as they were.
-    pub(super) async fn push(
-        self: &Arc<Self>,
-        image: &Image,
-        encoded: &Encoded,
-        references: &[Reference],
-    ) -> Result<(), RegistryError> {
+    pub(super) async fn push(self: &Arc<Self>, graph: &Graph, references: &[Reference]) -> Result<(), RegistryError> {
         let mut tries = vec![0; references.len()];
         for (reference, tries) in references.iter().zip(&mut tries) {
-            while let Err(error) = self.push_blobs_to(image, encoded, reference).await {
+            while let Err(error) = self.push_blobs_to(graph, reference).await {
                 self.another_try(tries, error).await?;
             }
         }
         for (reference, tries) in references.iter().zip(&mut tries) {
-            while let Err(error) = self.push_manifest(image, encoded, reference).await {
+            while let Err(error) = self.push_documents_to(graph, reference).await {
                 if self.options.ignore_immutable_tag_errors && is_immutable_tag(&error) {
                     break;
                 }
@@ -61,52 +55,30 @@ impl Session {
         Ok(())
     }
 
-    async fn push_blobs_to(
-        self: &Arc<Self>,
-        image: &Image,
-        encoded: &Encoded,
-        reference: &Reference,
-    ) -> Result<(), RegistryError> {
+    async fn push_blobs_to(self: &Arc<Self>, graph: &Graph, reference: &Reference) -> Result<(), RegistryError> {
         let place = self.place(reference, Purpose::Push, false).await?;
-        self.push_blobs(&place, image, encoded).await
+        self.push_blobs(&place, graph).await
     }
 
-    /// The manifest, after the blobs.
-    async fn push_manifest(
-        self: &Arc<Self>,
-        image: &Image,
-        encoded: &Encoded,
-        reference: &Reference,
-    ) -> Result<(), RegistryError> {
+    /// The documents, after the blobs.
+    async fn push_documents_to(self: &Arc<Self>, graph: &Graph, reference: &Reference) -> Result<(), RegistryError> {
         let place = self.place(reference, Purpose::Push, false).await?;
-        match self.put_manifest(&place, encoded).await {
+        match self.put_documents(&place, graph).await {
             Err(error) if misses_a_blob(&error) => {
                 // The registry lost a blob since it said that it has it. Once more from the beginning.
                 self.forget(&place);
-                self.push_blobs(&place, image, encoded).await?;
-                self.put_manifest(&place, encoded).await
+                self.push_blobs(&place, graph).await?;
+                self.put_documents(&place, graph).await
             }
             other => other,
         }
     }
 
-    /// Layers and config side by side. The first failure ends it; what is on its way then is given up.
-    async fn push_blobs(
-        self: &Arc<Self>,
-        place: &Place,
-        image: &Image,
-        encoded: &Encoded,
-    ) -> Result<(), RegistryError> {
-        let mut blobs: Vec<Blob> = image.layers.iter().map(layer_blob).collect();
-        blobs.push(Blob {
-            digest: encoded.config_descriptor.digest.clone(),
-            size: encoded.config_descriptor.size,
-            source: Arc::new(BytesBlob::new(encoded.config.clone())),
-            origin: None,
-        });
+    /// Layers and configs side by side. The first failure ends it; what is on its way then is given up.
+    async fn push_blobs(self: &Arc<Self>, place: &Place, graph: &Graph) -> Result<(), RegistryError> {
         let mut uploads = JoinSet::new();
-        for blob in blobs {
-            let (session, place) = (Arc::clone(self), place.clone());
+        for blob in graph.all_blobs() {
+            let (session, place, blob) = (Arc::clone(self), place.clone(), blob.clone());
             uploads.spawn(async move { session.ensure_blob(&place, &blob).await });
         }
         while let Some(result) = uploads.join_next().await {
@@ -118,55 +90,63 @@ impl Session {
         Ok(())
     }
 
-    /// A layer alone, before its image is done: the push finds it there.
-    pub(super) async fn push_layer(&self, layer: &Layer, reference: &Reference) -> Result<(), RegistryError> {
+    /// A blob alone, before whatever refers to it is there: the push finds it.
+    pub(super) async fn push_blob(&self, blob: &Blob, reference: &Reference) -> Result<(), RegistryError> {
         let place = self.place(reference, Purpose::Push, false).await?;
-        self.ensure_blob(&place, &layer_blob(layer)).await
+        self.ensure_blob(&place, blob).await
     }
 
-    async fn put_manifest(&self, place: &Place, encoded: &Encoded) -> Result<(), RegistryError> {
-        let digest = &encoded.descriptor.digest;
-        let media_type = encoded.descriptor.media_type.as_str();
-        let identifier = place.reference.identifier();
+    /// What an index lists goes by its digest, and before the index.
+    async fn put_documents(&self, place: &Place, graph: &Graph) -> Result<(), RegistryError> {
+        let documents = graph.documents();
+        let (root, listed) = documents.split_last().expect("a graph has its own document");
+        for part in listed {
+            let identifier = part.document.descriptor.digest.to_string();
+            self.put_document(place, &part.document, &identifier).await?;
+        }
+        self.put_document(place, &root.document, &place.reference.identifier()).await
+    }
+
+    /// One manifest or index, whose blobs are there.
+    pub(super) async fn push_document(&self, document: &Document, reference: &Reference) -> Result<(), RegistryError> {
+        let place = self.place(reference, Purpose::Push, false).await?;
+        self.put_document(&place, document, &reference.identifier()).await
+    }
+
+    async fn put_document(&self, place: &Place, document: &Document, identifier: &str) -> Result<(), RegistryError> {
+        let Document { descriptor, bytes } = document;
+        let attempted = format!("push {}", place.reference);
+        let media_type =
+            HeaderValue::from_str(descriptor.media_type.as_str()).map_err(|_| RegistryError::MediaType {
+                what: "manifest".to_owned(),
+                reference: place.reference.to_string(),
+                media_type: descriptor.media_type.to_string(),
+            })?;
         let mut request = Call {
-            body: Payload::Bytes(Bytes::copy_from_slice(&encoded.manifest)),
-            ..call(format!("push {}", place.reference), Method::PUT, place.url(&format!("manifests/{identifier}")))
+            body: Payload::Bytes(Bytes::copy_from_slice(bytes)),
+            ..call(attempted, Method::PUT, place.url(&format!("manifests/{identifier}")))
         };
-        request.headers.insert(CONTENT_TYPE, HeaderValue::from_str(media_type).expect("our media types are headers"));
+        request.headers.insert(CONTENT_TYPE, media_type);
         let expected = [StatusCode::CREATED, StatusCode::OK, StatusCode::ACCEPTED, StatusCode::NO_CONTENT];
         let response = self.expect(place, &scopes(place, true), &request, &expected).await?;
-        stored_as_sent(place, "manifest", digest, &response)
+        stored_as_sent(place, "manifest", &descriptor.digest, &response)
     }
 
     /// Asks for the right to push by beginning an upload and giving it up.
     pub(super) async fn check_push(&self, reference: &Reference) -> Result<(), RegistryError> {
         let attempted = format!("check the permission to push to {reference}");
         let place = self.place(reference, Purpose::Push, false).await?;
-        let begin = || self.begin_upload(&place, &attempted);
-        let upload = super::retry::repeat(&self.options.retry, begin).await?;
+        let upload = self.begin_upload(&place, &attempted).await?;
         // An upload that cannot be given up expires by itself. The right to is another one than the right to push.
         let delete = Scopes::from([format!("repository:{}:delete,pull,push", place.repository())]);
         let _ = self.send(&place, &delete, &call(attempted.as_str(), Method::DELETE, upload)).await;
         Ok(())
     }
 
-    /// The digest a name stands for, without fetching what it names; `None` when there is no such image.
-    pub(super) async fn digest(&self, reference: &Reference) -> Result<Option<Digest>, RegistryError> {
+    /// Whether the repository has the blob.
+    pub(super) async fn has_blob(&self, reference: &Reference, digest: &Digest) -> Result<bool, RegistryError> {
         let place = self.place(reference, Purpose::Pull, false).await?;
-        match self.manifest(&place, &reference.identifier()).await {
-            Ok(document) => Ok(Some(document.digest)),
-            Err(RegistryError::ManifestUnknown { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-fn layer_blob(layer: &Layer) -> Blob {
-    Blob {
-        digest: layer.descriptor.digest.clone(),
-        size: layer.descriptor.size,
-        source: Arc::clone(&layer.blob),
-        origin: layer.origin.clone(),
+        self.holds_blob(&place, digest, &scopes(&place, false)).await
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) struct Session {
     /// Blobs that are known to be in a repository. Whoever wants the same waits for it.
     pub(super) present: Mutex<HashMap<Presence, Arc<OnceCell<()>>>>,
     pub(super) authenticator: Authenticator,
-    schemes: Mutex<HashMap<String, Arc<OnceCell<Endpoint>>>>,
+    schemes: Mutex<HashMap<(String, bool), Arc<OnceCell<Endpoint>>>>,
 }
 
 /// Endpoint, repository, blob.
@@ -74,19 +74,22 @@ impl Session {
             Purpose::Pull => self.options.insecure_pull,
             Purpose::Push => self.options.insecure,
         };
+        let unverified = purpose == Purpose::Pull && self.options.skip_tls_verify_pull && !self.options.skip_tls_verify;
         let listed = self.options.insecure_registries.iter().any(|listed| canonical_registry(listed) == registry);
         let endpoint = if plain_http || everywhere || listed {
-            let cell = Arc::clone(super::lock(&self.schemes).entry(registry.to_owned()).or_default());
-            cell.get_or_try_init(|| self.probe(registry)).await?.clone()
+            let key = (registry.to_owned(), unverified);
+            let cell = Arc::clone(super::lock(&self.schemes).entry(key).or_default());
+            cell.get_or_try_init(|| self.probe(registry, unverified)).await?.clone()
         } else {
-            Endpoint::new(registry, false)?
+            Endpoint::new(registry, false)?.unverified(unverified)
         };
         Ok(Place { endpoint, reference: reference.clone() })
     }
 
     /// Plain HTTP is allowed; whether it is what the registry speaks is found out before a credential is shown.
-    async fn probe(&self, registry: &str) -> Result<Endpoint, RegistryError> {
-        let (plain, encrypted) = (Endpoint::new(registry, true)?, Endpoint::new(registry, false)?);
+    async fn probe(&self, registry: &str, unverified: bool) -> Result<Endpoint, RegistryError> {
+        let at = |plain| Endpoint::new(registry, plain).map(|endpoint| endpoint.unverified(unverified));
+        let (plain, encrypted) = (at(true)?, at(false)?);
         let ping = |endpoint: Endpoint| async move {
             let call = Call {
                 attempted: format!("look at {registry}"),

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::challenge::Challenge;
 use super::credentials::Credentials;
-use super::endpoint::{Place, server_of};
+use super::endpoint::{Endpoint, Place, server_of};
 use super::error::{Refusal, RegistryError};
 use super::http::{Http, message_of, status_text};
 use super::lock;
@@ -27,7 +27,7 @@ pub(super) type Scopes = BTreeSet<String>;
 /// Knows how each registry wants to be spoken to, and keeps the tokens.
 pub(super) struct Authenticator {
     pub(super) credentials: Credentials,
-    schemes: Mutex<HashMap<Url, Scheme>>,
+    schemes: Mutex<HashMap<Endpoint, Scheme>>,
     tokens: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<Option<Token>>>>>,
 }
 
@@ -42,7 +42,7 @@ enum Scheme {
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
-    base: Url,
+    endpoint: Endpoint,
     repository: String,
     scopes: Scopes,
 }
@@ -88,7 +88,7 @@ impl Authenticator {
         scopes: &Scopes,
         attempted: &str,
     ) -> Result<Option<HeaderValue>, RegistryError> {
-        let scheme = lock(&self.schemes).get(&place.endpoint.base).cloned();
+        let scheme = lock(&self.schemes).get(&place.endpoint).cloned();
         let Some(scheme) = scheme else { return Ok(None) };
         let resolved = self.credentials.of(&place.reference).await?;
         match (&scheme, &resolved.credential) {
@@ -128,7 +128,7 @@ impl Authenticator {
         let bearer = challenges.iter().find(|challenge| matches!(challenge, Challenge::Bearer { .. }));
         if let Some(Challenge::Bearer { realm, service, scope }) = bearer {
             let scheme = Scheme::Bearer { realm: realm.clone(), service: service.clone() };
-            lock(&self.schemes).insert(place.endpoint.base.clone(), scheme.clone());
+            lock(&self.schemes).insert(place.endpoint.clone(), scheme.clone());
             let mut asked = scopes.clone();
             asked.extend(scope.iter().flat_map(|scope| scope.split_ascii_whitespace()).map(str::to_owned));
             let request = Request { http, policy, place, attempted, resolved: &resolved };
@@ -149,7 +149,7 @@ impl Authenticator {
     }
 
     fn remember_direct(&self, place: &Place) {
-        lock(&self.schemes).insert(place.endpoint.base.clone(), Scheme::Direct);
+        lock(&self.schemes).insert(place.endpoint.clone(), Scheme::Direct);
     }
 
     /// A token from the cache or the service. Requests that want the same one wait for the first. `refused` is one that
@@ -166,7 +166,7 @@ impl Authenticator {
             unreachable!("tokens belong to the bearer scheme");
         };
         let key = Key {
-            base: request.place.endpoint.base.clone(),
+            endpoint: request.place.endpoint.clone(),
             repository: request.place.repository().to_owned(),
             scopes: scopes.clone(),
         };
@@ -203,7 +203,7 @@ struct Request<'a> {
 
 impl Request<'_> {
     async fn ask(&self, realm: &str, service: Option<&str>, scopes: &Scopes) -> Result<Answer, RegistryError> {
-        let url = self.realm(realm)?;
+        let (url, endpoint) = (self.realm(realm)?, &self.place.endpoint);
         let response = match &self.resolved.credential {
             Credential::IdentityToken(token) => {
                 let scope = scopes.iter().cloned().collect::<Vec<_>>().join(" ");
@@ -214,15 +214,15 @@ impl Request<'_> {
                     ("scope", &scope),
                     ("refresh_token", token),
                 ];
-                self.http.send_form(url, None, Some(&form), self.attempted).await?
+                self.http.send_form(endpoint, url, None, Some(&form), self.attempted).await?
             }
             Credential::Basic { username, password } => {
                 let url = with_query(url, service, scopes, Some(username));
-                self.http.send_form(url, Some(basic(username, password)), None, self.attempted).await?
+                self.http.send_form(endpoint, url, Some(basic(username, password)), None, self.attempted).await?
             }
             Credential::Anonymous | Credential::RegistryToken(_) => {
                 let url = with_query(url, service, scopes, None);
-                self.http.send_form(url, None, None, self.attempted).await?
+                self.http.send_form(endpoint, url, None, None, self.attempted).await?
             }
         };
         let (status, headers) = (response.status(), response.headers().clone());

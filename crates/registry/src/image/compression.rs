@@ -63,12 +63,16 @@ pub(crate) fn decompress<'a, R: Read + Send + 'a>(compressed: R) -> io::Result<B
 /// Looks at the first bytes without taking them. A source that hands out fewer than four at first is plain only when
 /// it ends there.
 fn see<R: Read>(buffered: &mut BufReader<R>) -> io::Result<Seen> {
-    let start = buffered.fill_buf()?;
-    Ok(match start {
+    Ok(see_start(buffered.fill_buf()?))
+}
+
+/// What begins so: four bytes are enough.
+pub(crate) fn see_start(start: &[u8]) -> Seen {
+    match start {
         [0x1f, 0x8b, ..] => Seen::Gzip,
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Seen::Zstd,
         _ => Seen::Plain,
-    })
+    }
 }
 
 #[cfg(test)]

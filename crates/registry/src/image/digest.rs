@@ -45,7 +45,12 @@ pub enum DigestError {
 impl Digest {
     /// The SHA-256 of these bytes.
     pub fn of(bytes: &[u8]) -> Digest {
-        let mut hasher = Hasher::new(Algorithm::Sha256);
+        Digest::of_kind(Algorithm::Sha256, bytes)
+    }
+
+    /// The digest of these bytes by this algorithm.
+    pub fn of_kind(algorithm: Algorithm, bytes: &[u8]) -> Digest {
+        let mut hasher = Hasher::new(algorithm);
         hasher.update(bytes);
         hasher.finish()
     }

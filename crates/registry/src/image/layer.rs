@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use super::compression::decompress;
-use super::{Descriptor, Digest, Hasher, ImageFormat, Reference};
+use super::{Blob, Descriptor, Digest, Hasher, ImageFormat, Reference};
 use crate::blob::BlobSource;
 
 /// One layer of an image. Cheap to clone: the bytes are shared.
@@ -29,6 +29,11 @@ impl Layer {
         let compressed = Verifying::new(compressed, self.descriptor.digest.clone(), Kind::Blob);
         let plain = decompress(compressed)?;
         Ok(Box::new(Verifying::new(plain, self.diff_id.clone(), Kind::DiffId)))
+    }
+
+    /// The layer's blob.
+    pub fn to_blob(&self) -> Blob {
+        Blob { descriptor: self.descriptor.clone(), source: Arc::clone(&self.blob), origin: self.origin.clone() }
     }
 
     /// The descriptor as a manifest of this format names it.

@@ -96,6 +96,11 @@ impl MediaType {
         self.compression().is_some()
     }
 
+    /// Whether it is a layer that registries do not keep.
+    pub fn is_foreign(&self) -> bool {
+        self.0.contains(".foreign.") || self.0.contains(".nondistributable.")
+    }
+
     /// How a layer of this type is compressed, at the level Zuwai would use; `None` for what is no layer. What the bytes
     /// really are is seen from the bytes: some registries hold plain tars that are called gzip.
     pub fn compression(&self) -> Option<Compression> {

@@ -66,6 +66,20 @@ impl DockerRegistry {
         format!("{}:{}", self.host, self.port)
     }
 
+    /// Its port on 127.0.0.1.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// As after a broken disk: every blob and every link to one is gone.
+    pub(crate) fn lose_blobs(&self) {
+        let root = self.folder.path().join("storage/docker/registry/v2");
+        for gone in ["blobs", "repositories"] {
+            // Nothing may be there yet.
+            let _ = fs::remove_dir_all(root.join(gone));
+        }
+    }
+
     /// The requests so far, as `METHOD path status`, without those of the test itself.
     pub(crate) fn requests(&self) -> Vec<String> {
         let log = fs::read_to_string(self.folder.path().join("log")).unwrap();

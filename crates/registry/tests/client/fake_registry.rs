@@ -1,6 +1,8 @@
-//! A fake registry in memory. It exists because a real one cannot be made to reset connections in the middle of a blob, lose
-//! uploads, flip bytes or redirect to strangers at the moment a test wants it. Where nothing is asked of it, it behaves as
-//! the distribution spec says.
+//! Faults on the way to a registry: a proxy in front of a real one that resets connections in the middle of a blob, flips
+//! bytes, answers in the registry's place or redirects to strangers at the moment a test wants it.
+//!
+//! Without a registry behind it, it plays one in memory by the distribution spec: a fake, for what Debian's registry cannot
+//! be made to do (keep a part of an upload that broke, serve documents that make no sense, be one of two hosts).
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,6 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use zuwai_registry::Digest;
+
+use super::docker_registry::DockerRegistry;
 
 /// A request before its body is read.
 #[derive(Debug, Clone)]
@@ -82,6 +86,8 @@ struct Store {
 }
 
 struct Shared {
+    /// The port of the registry behind it.
+    upstream: Option<u16>,
     store: Mutex<Store>,
     fault: Mutex<Fault>,
     stopped: AtomicBool,
@@ -91,9 +97,20 @@ struct Shared {
 pub(crate) struct FakeRegistry(Arc<Shared>);
 
 impl FakeRegistry {
+    /// A fake one, in memory.
     pub(crate) fn start() -> FakeRegistry {
+        FakeRegistry::with(None)
+    }
+
+    /// A proxy in front of this one.
+    pub(crate) fn in_front_of(registry: &DockerRegistry) -> FakeRegistry {
+        FakeRegistry::with(Some(registry.port()))
+    }
+
+    fn with(upstream: Option<u16>) -> FakeRegistry {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let shared = Arc::new(Shared {
+            upstream,
             store: Mutex::default(),
             fault: Mutex::new(Box::new(|_, _| Action::Serve)),
             stopped: AtomicBool::new(false),
@@ -148,6 +165,17 @@ impl FakeRegistry {
     }
 
     pub(crate) fn manifest(&self, repository: &str, tag: &str) -> Option<Vec<u8>> {
+        if let Some(port) = self.0.upstream {
+            let accept =
+                "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
+            let head = Head {
+                method: "GET".to_owned(),
+                target: format!("/v2/{repository}/manifests/{tag}"),
+                headers: HashMap::from([("accept".to_owned(), accept.to_owned()), ("host".to_owned(), self.name())]),
+            };
+            let reply = forward(port, &head, &[]).unwrap();
+            return (reply.status == 200).then_some(reply.body);
+        }
         let store = self.0.store.lock().unwrap();
         store.manifests.get(&(repository.to_owned(), tag.to_owned())).map(|(_, bytes)| bytes.clone())
     }
@@ -177,9 +205,9 @@ impl Shared {
             };
             let action = (self.fault.lock().unwrap())(&head, number);
             if let Action::Reset(after) = action {
-                let length = body_length(&head).unwrap_or(0).min(after);
-                reader.read_exact(&mut vec![0; length])?;
-                return Ok(());
+                let mut part = vec![0; body_length(&head).unwrap_or(0).min(after)];
+                reader.read_exact(&mut part)?;
+                return self.take_part(&head, &part);
             }
             let body = read_body(&mut reader, &head)?;
             let (reply, limit, pause) = match action {
@@ -211,7 +239,28 @@ impl Shared {
         Ok(())
     }
 
+    /// A body that ends too early reaches the registry so.
+    fn take_part(&self, head: &Head, part: &[u8]) -> std::io::Result<()> {
+        if let Some(port) = self.upstream {
+            if !part.is_empty() {
+                drop(ask(port, head, part)?);
+            }
+            return Ok(());
+        }
+        // The fake one keeps what it got.
+        let id = head.target.split_once("/blobs/uploads/").map(|(_, id)| id.split('?').next().unwrap_or_default());
+        if let Some(bytes) = id.and_then(|id| self.store.lock().unwrap().uploads.get_mut(id).map(std::mem::take)) {
+            let id = id.unwrap().to_owned();
+            self.store.lock().unwrap().uploads.insert(id, [bytes, part.to_vec()].concat());
+        }
+        Ok(())
+    }
+
     fn serve(&self, head: &Head, body: &[u8]) -> Reply {
+        if let Some(port) = self.upstream {
+            return forward(port, head, body)
+                .unwrap_or_else(|error| panic!("the registry behind the proxy: {}: {error}", head.target));
+        }
         let (path, query) = head.target.split_once('?').unwrap_or((&head.target, ""));
         // As a proxy it is given whole addresses.
         let path = path.strip_prefix("http://").map_or(path, |rest| rest.find('/').map_or("", |at| &rest[at..]));
@@ -224,7 +273,7 @@ impl Shared {
             .collect();
         let mut store = self.store.lock().unwrap();
         if let Some((repository, id)) = path.split_once("/blobs/uploads/") {
-            return store.upload(&head.method, repository, id, &query, body);
+            return store.upload(head, repository, id, &query, body);
         }
         if let Some((repository, digest)) = path.split_once("/blobs/") {
             let Some(blob) = store.blobs.get(&(repository.to_owned(), digest.to_owned())) else {
@@ -264,13 +313,17 @@ impl Shared {
 impl Store {
     fn upload(
         &mut self,
-        method: &str,
+        head: &Head,
         repository: &str,
         id: &str,
         query: &HashMap<String, String>,
         body: &[u8],
     ) -> Reply {
-        match method {
+        let begins_at =
+            head.headers.get("content-range").and_then(|range| range.split('-').next()?.parse::<usize>().ok());
+        let held = self.uploads.get(id).map_or(0, Vec::len);
+        match head.method.as_str() {
+            "PUT" | "PATCH" if begins_at.is_some_and(|at| at != held) => Reply::error(416, "RANGE_INVALID"),
             "POST" => {
                 if let (Some(digest), Some(from)) = (query.get("mount"), query.get("from"))
                     && let Some(blob) = self.blobs.get(&(from.clone(), digest.clone())).cloned()
@@ -313,6 +366,46 @@ impl Store {
             _ => Reply::status(405),
         }
     }
+}
+
+/// What the registry on this port answers.
+fn forward(port: u16, head: &Head, body: &[u8]) -> std::io::Result<Reply> {
+    let mut reader = BufReader::new(ask(port, head, body)?);
+    let Some(answer) = read_head(&mut reader)? else { return Err(std::io::ErrorKind::UnexpectedEof.into()) };
+    let mut reply = Reply::status(answer.target.parse().unwrap());
+    let without_body = head.method == "HEAD" || reply.status == 204;
+    if answer.headers.get("transfer-encoding").is_some() {
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            let mut piece = vec![0; usize::from_str_radix(line.trim(), 16).unwrap() + 2];
+            reader.read_exact(&mut piece)?;
+            piece.truncate(piece.len() - 2);
+            if piece.is_empty() {
+                break;
+            }
+            reply.body.extend(piece);
+        }
+    } else if !without_body {
+        reply.body = vec![0; body_length(&answer).unwrap_or(0)];
+        reader.read_exact(&mut reply.body)?;
+    }
+    reply.headers = answer.headers.into_iter().collect();
+    reply.headers.retain(|(name, _)| !matches!(name.as_str(), "connection" | "transfer-encoding"));
+    Ok(reply)
+}
+
+/// Sends a request; its body may be shorter than its headers say.
+fn ask(port: u16, head: &Head, body: &[u8]) -> std::io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    let mut text = format!("{} {} HTTP/1.1\r\nconnection: close\r\n", head.method, head.target);
+    for (name, value) in head.headers.iter().filter(|(name, _)| *name != "connection") {
+        text += &format!("{name}: {value}\r\n");
+    }
+    text += "\r\n";
+    stream.write_all(text.as_bytes())?;
+    stream.write_all(body)?;
+    Ok(stream)
 }
 
 fn read_head(reader: &mut impl BufRead) -> std::io::Result<Option<Head>> {

@@ -1,100 +1,16 @@
-//! What goes wrong on the way, and that none of it loses or corrupts anything. For each fault: what must happen.
+//! What goes wrong on the way, and that none of it loses or corrupts anything. For each fault: what must happen
+//! (docs/registries.md has the list).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use zuwai_registry::{
-    BlobDir, Client, ClientOptions, Digest, Image, ImageFormat, Platform, Pulled, Reference, RegistryError,
-};
+use zuwai_registry::{BlobDir, Client, ClientOptions, Digest, Platform, RegistryError};
 
 use super::fake_registry::{Action, FakeRegistry, Head, Reply};
-use super::images::{anonymous, assert_same, image, impatient, login, plain, read, reference, with_config};
-
-struct Scene {
-    registry: FakeRegistry,
-    folder: tempfile::TempDir,
-    name: Reference,
-    image: Image,
-}
-
-/// An image that is not pushed yet.
-fn scene(lengths: &[usize]) -> Scene {
-    let registry = FakeRegistry::start();
-    let folder = tempfile::tempdir().unwrap();
-    let blobs = BlobDir::open(folder.path().join("made")).unwrap();
-    let image = image(5, lengths, ImageFormat::Oci, &blobs);
-    let name = reference(&format!("{}/app:1", registry.name()));
-    Scene { registry, folder, name, image }
-}
-
-/// An image that is there.
-fn pushed(lengths: &[usize]) -> Scene {
-    let scene = scene(lengths);
-    scene.push().unwrap();
-    scene
-}
-
-impl Scene {
-    fn client(&self) -> Client {
-        anonymous(plain(&self.registry.name()))
-    }
-
-    fn push(&self) -> Result<Digest, RegistryError> {
-        self.client().push(&self.image, std::slice::from_ref(&self.name))
-    }
-
-    fn pull(&self) -> Result<Pulled, RegistryError> {
-        let folder = tempfile::tempdir_in(self.folder.path()).unwrap().keep();
-        self.client().pull(&self.name, &Platform::host(), &BlobDir::open(folder).unwrap())
-    }
-
-    /// Pulls everything, and checks every byte.
-    fn pull_whole(&self) {
-        assert_same(&self.pull().unwrap().image, &self.image);
-    }
-
-    fn layer_error(&self) -> String {
-        let error = read(&self.pull().unwrap().image.layers[0]).unwrap_err();
-        RegistryError::behind(&error).expect("an error of the client").to_string()
-    }
-
-    fn tag_is_there(&self) -> bool {
-        self.registry.manifest("app", "1").is_some()
-    }
-}
-
-/// The first of these requests fails so; the rest are served.
-fn once(
-    what: impl Fn(&Head) -> bool + Send + Sync + 'static,
-    how: impl Fn() -> Action + Send + Sync + 'static,
-) -> impl Fn(&Head, usize) -> Action {
-    times(1, what, how)
-}
-
-fn times(
-    many: usize,
-    what: impl Fn(&Head) -> bool + Send + Sync + 'static,
-    how: impl Fn() -> Action + Send + Sync + 'static,
-) -> impl Fn(&Head, usize) -> Action {
-    let left = AtomicUsize::new(many);
-    move |head, _| {
-        let hit =
-            what(head) && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
-        if hit { how() } else { Action::Serve }
-    }
-}
-
-/// A request for a layer, and not for the config, which comes first.
-fn is_layer(image: &Image) -> impl Fn(&Head) -> bool + Clone + use<> {
-    let digests: Vec<String> = image.layers.iter().map(|layer| layer.descriptor.digest.to_string()).collect();
-    move |head: &Head| head.method == "GET" && digests.iter().any(|digest| head.target.ends_with(digest))
-}
-
-fn put_blob(head: &Head) -> bool {
-    head.method == "PUT" && head.target.contains("/blobs/uploads/")
-}
+use super::images::{anonymous, assert_same, impatient, login, plain, read, reference, with_config};
+use super::scene::{Scene, fake_scene, is_layer, once, pushed, put_blob, scene, times};
 
 #[test]
 fn answers_that_pass_are_asked_for_again_when_pulling() {
@@ -150,7 +66,7 @@ fn a_registry_that_stays_broken_is_given_up_and_the_tag_not_moved() {
 
 #[test]
 fn a_destination_that_takes_no_blobs_leaves_the_tags_at_the_others_as_they_were() {
-    let scene = scene(&[1000]);
+    let scene = fake_scene(&[1000]);
     let second = FakeRegistry::start();
     second.fault(|head, _| if put_blob(head) { Action::Reply(Reply::error(403, "DENIED")) } else { Action::Serve });
     let options = ClientOptions { insecure_registries: vec![scene.registry.name(), second.name()], ..impatient() };
@@ -360,7 +276,7 @@ fn a_config_with_other_bytes_is_refused() {
 fn a_layer_the_registry_lost_is_named() {
     let scene = pushed(&[1000]);
     let pulled = scene.pull().unwrap();
-    scene.registry.lose_blobs();
+    scene.lose_blobs();
     let error = read(&pulled.image.layers[0]).unwrap_err();
     let error = RegistryError::behind(&error).unwrap().to_string();
     let digest = &scene.image.layers[0].descriptor.digest;
@@ -426,7 +342,7 @@ fn a_mount_that_becomes_an_upload_goes_on_in_that_session() {
     pulled.image.layers[0].open_tar().unwrap();
     scene.registry.fault(|_, _| Action::Serve);
     let held = scene.image.layers[0].descriptor.digest.clone();
-    scene.registry.lose_blobs();
+    scene.lose_blobs();
     let client = scene.client();
     client.push(&pulled.image, &[other]).unwrap();
     let posts: Vec<String> = scene
@@ -528,7 +444,7 @@ fn a_redirect_to_another_host_is_followed_without_credentials() {
 
 #[test]
 fn an_upload_location_on_another_host_gets_the_bytes_and_no_credentials() {
-    let scene = scene(&[100_000]);
+    let scene = fake_scene(&[100_000]);
     let store = FakeRegistry::start();
     let to = store.name();
     let took = Arc::new(AtomicUsize::new(0));
@@ -620,7 +536,8 @@ fn kinds_of_images_that_are_not_supported_are_named() {
 
 #[test]
 fn indexes_may_lie_in_indexes_but_not_forever() {
-    let scene = pushed(&[1000]);
+    let scene = fake_scene(&[1000]);
+    scene.push().unwrap();
     let index_type = "application/vnd.oci.image.index.v1+json";
     let manifest = scene.registry.manifest("app", "1").unwrap();
     let encoded = scene.image.encode();
@@ -664,40 +581,4 @@ fn push_retry_and_download_retry_try_the_whole_again() {
     client.push(&scene.image, std::slice::from_ref(&scene.name)).unwrap();
     scene.registry.fault(once(manifest, || Action::Reply(Reply::error(400, "X"))));
     client.pull(&scene.name, &Platform::host(), &BlobDir::open(scene.folder.path().join("x")).unwrap()).unwrap();
-}
-
-#[test]
-fn with_one_request_in_ten_failing_every_push_and_pull_of_many_layers_ends_right() {
-    let scene = scene(&[20_000; 20]);
-    let state = AtomicUsize::new(42);
-    scene.registry.fault(move |_, _| {
-        let random = state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |state| {
-            Some(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407))
-        });
-        let random = random.unwrap() >> 33;
-        if !random.is_multiple_of(10) {
-            return Action::Serve;
-        }
-        match random / 10 % 7 {
-            0 => Action::Reset(0),
-            1 => Action::Reset(5000),
-            2 => Action::Cut(5000),
-            3 => Action::Mute,
-            4 => Action::Reply(Reply::status(429).header("retry-after", "0")),
-            5 => Action::Reply(Reply::status(502)),
-            _ => Action::Reply(Reply::status(503)),
-        }
-    });
-    for _ in 0..20 {
-        let mut options = plain(&scene.registry.name());
-        options.retry.tries = zuwai_registry::RetryPolicy::default().tries;
-        let client = anonymous(options);
-        let digest = client.push(&scene.image, std::slice::from_ref(&scene.name)).unwrap();
-        let blobs = BlobDir::open(tempfile::tempdir_in(scene.folder.path()).unwrap().keep()).unwrap();
-        let pulled = client.pull(&scene.name, &Platform::host(), &blobs).unwrap();
-        assert_eq!(pulled.digest, digest);
-        client.prefetch(&pulled.image.layers);
-        assert_same(&pulled.image, &scene.image);
-        scene.registry.lose_blobs();
-    }
 }

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(clippy::format_push_string, reason = "short texts")]
 
+mod at_rest;
 mod auth;
+mod copy;
 mod docker_registry;
 mod fake_registry;
 mod faults;
@@ -13,5 +15,8 @@ mod outputs;
 mod proxies;
 mod pull;
 mod push;
+mod scene;
+mod soak;
 mod tls;
 mod token_service;
+mod uploads;

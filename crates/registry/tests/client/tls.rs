@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use zuwai_registry::{BlobDir, ClientOptions, ImageFormat, RegistryError};
+use zuwai_registry::{BlobDir, ClientOptions, ImageFormat, Platform, RegistryError};
 
 use super::docker_registry::{DockerRegistry, Setup};
-use super::images::{anonymous, image, impatient, reference};
+use super::images::{anonymous, assert_same, image, impatient, login, reference, with_config};
 
 pub(crate) fn openssl(folder: &Path, arguments: &str) {
     let output = Command::new("openssl")
@@ -97,6 +97,25 @@ fn skipping_verification_accepts_any_certificate_where_it_was_asked_for() {
     let listed = ClientOptions { skip_tls_verify_registries: vec![registry.name()], ..impatient() };
     push_to(&registry, listed, &blobs).unwrap();
     let error = push_to(&registry, impatient(), &blobs).unwrap_err();
+    assert!(matches!(error, RegistryError::Certificate { .. }), "{error}");
+}
+
+#[test]
+fn a_switch_for_pulls_alone_leaves_pushes_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = BlobDir::open(folder.path().join("blobs")).unwrap();
+    let tls = self_signed(folder.path(), "server", &format!("-addext {LOOPBACK}"));
+    let registry = DockerRegistry::start(&Setup { tls: Some(tls), users: vec![("me", "pw")], ..Setup::default() });
+    let name = reference(&format!("{}/app:1", registry.name()));
+    let config = login(&registry.name(), "me", "pw");
+    let everything = ClientOptions { skip_tls_verify: true, ..impatient() };
+    let image = image(1, &[1000], ImageFormat::Oci, &blobs);
+    with_config(everything, &config).push(&image, std::slice::from_ref(&name)).unwrap();
+    let client = with_config(ClientOptions { skip_tls_verify_pull: true, ..impatient() }, &config);
+    let work = BlobDir::open(folder.path().join("work")).unwrap();
+    let pulled = client.pull(&name, &Platform::host(), &work).unwrap();
+    assert_same(&pulled.image, &image);
+    let error = client.push(&pulled.image, std::slice::from_ref(&name)).unwrap_err();
     assert!(matches!(error, RegistryError::Certificate { .. }), "{error}");
 }
 

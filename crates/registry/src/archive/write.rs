@@ -1,4 +1,4 @@
-//! An image as a tar file, as `docker save` writes it: `docker load`, `podman load` and skopeo's `docker-archive:` read it.
+//! Writing an archive: `docker load`, `podman load` and skopeo's `docker-archive:` read it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};

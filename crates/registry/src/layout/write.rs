@@ -1,4 +1,4 @@
-//! An image as a folder: OCI image layout (OCI image spec, image-layout.md).
+//! Writing a layout.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,18 +6,12 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::{FULL_NAME, MARKER, REF_NAME};
 use crate::blob::BlobDir;
 use crate::client::RegistryError;
 use crate::image::{Descriptor, Encoded, Hasher, Image, Index, MediaType, Reference};
 
-/// The annotation that names an image inside a layout: its tag, as skopeo, umoci and podman look for it.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
-
-/// The annotation with the full name, as `ctr image import` and `docker buildx` have it.
-const FULL_NAME: &str = "io.containerd.image.name";
-
-/// What a folder that is a layout has.
-const MARKER: &str = "oci-layout";
+/// What the marker says.
 const MARKER_CONTENT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// Writes the image as an OCI layout whose index lists it alone, under the first reference's tag: tools that take a
