@@ -27,16 +27,24 @@ pub(crate) fn must(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Builds the binary `zuwai`, and tells where it is.
+/// Builds the binary `zuwai` as the tests use it, and tells where it is.
 pub(crate) fn build_zuwai() -> Result<PathBuf> {
+    build_binary("zuwai", "zuwai", false)
+}
+
+/// Builds a binary of a package, optimised as it is shipped or as it is tested, and tells where it is.
+pub(crate) fn build_binary(package: &str, name: &str, release: bool) -> Result<PathBuf> {
     let mut build = cargo();
-    build.args(["build", "--package", "zuwai", "--bin", "zuwai", "--message-format=json-render-diagnostics"]);
+    build.args(["build", "--package", package, "--bin", name, "--message-format=json-render-diagnostics"]);
+    if release {
+        build.arg("--release");
+    }
     let output = build.stderr(Stdio::inherit()).output().context("start cargo build")?;
-    ensure!(output.status.success(), "cargo build --package zuwai: {}", output.status);
+    ensure!(output.status.success(), "cargo build --package {package}: {}", output.status);
     String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "zuwai")
+        .filter(|message| message["target"]["name"] == name)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .context("cargo build --package zuwai names no executable")
+        .with_context(|| format!("cargo build --package {package} names no executable"))
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask bench [NAME [WORDS]]`: measures, prints a table and puts it into docs/performance.md. Words go to criterion,
 //! which measures only what has them in its name; the page stays as it is then.
 
+mod builds;
 mod criterion;
 mod differ;
 mod machine;
@@ -18,8 +19,10 @@ struct Bench {
     run: fn(&[String]) -> Result<Vec<Table>>,
 }
 
-const BENCHES: &[Bench] =
-    &[Bench { name: "differ", about: "looking at a tree, packing layers, applying them", run: differ::run }];
+const BENCHES: &[Bench] = &[
+    Bench { name: "differ", about: "looking at a tree, packing layers, applying them", run: differ::run },
+    Bench { name: "builds", about: "whole builds, beside buildah; words: the letters of some", run: builds::run },
+];
 
 pub(crate) fn run(words: &[String]) -> Result<()> {
     let (wanted, words): (Vec<&Bench>, &[String]) = match words.split_first() {

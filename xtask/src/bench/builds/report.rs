@@ -1,0 +1,118 @@
+//! The rows as a table, for people, and as JSON, for whoever compares two runs.
+
+use std::fmt::Write as _;
+use std::fs;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use zuwai_lab::places;
+
+use super::Built;
+use super::cost::Cost;
+use super::subject::Subject;
+use crate::bench::table::{Table, seconds};
+
+/// One row of the table.
+pub(super) struct Row {
+    pub(super) subject: &'static Subject,
+    pub(super) built: Built,
+    pub(super) buildah: Cost,
+    pub(super) buildah_layers: Vec<u64>,
+}
+
+/// Where the time of a row went, for a person who waits for the next.
+pub(super) fn line(row: &Row) -> String {
+    let mut text = format!("   {:.2} of buildah's CPU; seconds:", row.built.cost.cpu / row.buildah.cpu);
+    for (name, seconds) in &row.built.phases {
+        let _ = write!(text, "  {name} {seconds:.2}");
+    }
+    text
+}
+
+/// What it cost, beside buildah.
+pub(super) fn costs(rows: &[Row]) -> Table {
+    let mut table =
+        Table::new(&["build", "CPU", "buildah's", "ratio", "limit", "wall", "buildah's", "ratio", "peak RSS", "limit"]);
+    for row in rows {
+        let (own, other, subject) = (&row.built.cost, &row.buildah, row.subject);
+        table.rows.push(vec![
+            format!("{}) {}", subject.letter, subject.about),
+            seconds(own.cpu),
+            seconds(other.cpu),
+            format!("{:.2}", own.cpu / other.cpu),
+            subject.cpu_limit.map(|limit| format!("{limit:.2}")).unwrap_or_default(),
+            seconds(own.wall),
+            seconds(other.wall),
+            format!("{:.2}", own.wall / other.wall),
+            format!("{} MiB", own.peak >> 20),
+            subject.peak_limit.map(|limit| format!("{limit} MiB")).unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+/// What was moved and made.
+pub(super) fn movements(rows: &[Row]) -> Table {
+    let mut table = Table::new(&["build", "down", "up", "requests", "written", "own layers", "buildah's", "ratio"]);
+    for row in rows {
+        let built = &row.built;
+        let (layers, others) = (built.layers.iter().sum::<u64>(), row.buildah_layers.iter().sum::<u64>());
+        table.rows.push(vec![
+            row.subject.letter.to_string(),
+            megabytes(built.traffic.down),
+            megabytes(built.traffic.up),
+            built.requests.to_string(),
+            megabytes(built.cost.written),
+            format!("{layers} B"),
+            format!("{others} B"),
+            format!("{:.3}", number(layers) / number(others)),
+        ]);
+    }
+    table
+}
+
+/// Where zuwai's seconds went.
+pub(super) fn phases(rows: &[Row]) -> Table {
+    let mut names: Vec<&str> = rows.iter().flat_map(|row| row.built.phases.keys().map(String::as_str)).collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut table = Table::new(&["build"]);
+    table.headings.extend(names.iter().map(|&name| name.to_owned()));
+    for row in rows {
+        let cell = |name: &&str| row.built.phases.get(*name).map(|time| seconds(*time)).unwrap_or_default();
+        let cells = std::iter::once(row.subject.letter.to_string()).chain(names.iter().map(cell));
+        table.rows.push(cells.collect());
+    }
+    table
+}
+
+/// Writes all of it to `benches/builds.json` in cargo's target folder.
+pub(super) fn keep(rows: &[Row]) -> Result<()> {
+    let cost = |cost: &Cost| json!({"wall": cost.wall, "cpu": cost.cpu, "peak": cost.peak, "written": cost.written});
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let (built, traffic) = (&row.built, row.built.traffic);
+            json!({
+                "build": row.subject.letter.to_string(),
+                "about": row.subject.about,
+                "zuwai": {
+                    "cost": cost(&built.cost), "down": traffic.down, "up": traffic.up, "requests": built.requests,
+                    "layers": built.layers, "phases": built.phases,
+                },
+                "buildah": {"cost": cost(&row.buildah), "layers": row.buildah_layers},
+            })
+        })
+        .collect();
+    let path = places::cache().join("builds.json");
+    fs::write(&path, json!(rows).to_string()).with_context(|| format!("write {}", path.display()))
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", number(bytes) / 1e6)
+}
+
+#[allow(clippy::cast_precision_loss)] // For people to read.
+fn number(value: u64) -> f64 {
+    value as f64
+}

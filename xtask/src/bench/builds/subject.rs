@@ -1,0 +1,139 @@
+//! What is built: the Dockerfiles and contexts of the table, made anew for each run and always the same.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use zuwai_lab::places;
+
+/// One build of the table.
+pub(crate) struct Subject {
+    pub(crate) letter: char,
+    /// What it is, in a few words.
+    pub(crate) about: &'static str,
+    pub(crate) dockerfile: &'static str,
+    /// Lays the context's files, but for the Dockerfile.
+    pub(crate) lay: fn(&Path) -> Result<()>,
+    /// How often zuwai builds it for one row: short ones are noisy.
+    pub(crate) repeats: usize,
+    /// The most processor time that it may take, as a part of buildah's.
+    pub(crate) cpu_limit: Option<f64>,
+    /// The most memory that it may hold, in MiB.
+    pub(crate) peak_limit: Option<u64>,
+}
+
+pub(crate) const SUBJECTS: [Subject; 6] = [
+    Subject {
+        letter: 'a',
+        about: "debian + RUN echo",
+        dockerfile: "FROM debian:12\nRUN echo hello\n",
+        lay: nothing,
+        repeats: 3,
+        cpu_limit: Some(0.22),
+        peak_limit: Some(40),
+    },
+    Subject {
+        letter: 'b',
+        about: "fat + 10 RUNs that touch one file each",
+        dockerfile: "FROM fat:12\nRUN touch /srv/1\nRUN touch /srv/2\nRUN touch /srv/3\nRUN touch /srv/4\nRUN touch /srv/5\n\
+                     RUN touch /srv/6\nRUN touch /srv/7\nRUN touch /srv/8\nRUN touch /srv/9\nRUN touch /srv/10\n",
+        lay: nothing,
+        repeats: 1,
+        cpu_limit: Some(0.22),
+        peak_limit: Some(64),
+    },
+    Subject {
+        letter: 'c',
+        about: "fat + 50,000 small files, then half of them deleted",
+        dockerfile: "FROM fat:12\nRUN mkdir /many && cd /many && seq 1000000 1049999 | split --lines=1 --suffix-length=4 - f\n\
+                     RUN cd /many && ls | awk 'NR % 2' | xargs rm\n",
+        lay: nothing,
+        repeats: 1,
+        cpu_limit: Some(0.25),
+        peak_limit: Some(96),
+    },
+    Subject {
+        letter: 'd',
+        about: "debian + COPY of 20,000 files, 500 MB",
+        dockerfile: "FROM debian:12\nCOPY . /app\n",
+        lay: twenty_thousand_files,
+        repeats: 1,
+        cpu_limit: Some(0.20),
+        peak_limit: Some(64),
+    },
+    Subject {
+        letter: 'e',
+        about: "multi-stage: fat makes 500 MB, COPY --from into debian",
+        dockerfile: "FROM fat:12 AS make\nRUN mkdir /out && cp -a /usr/lib/jvm /usr/lib/gcc /usr/lib/llvm* /usr/lib/go-1.* \
+                     /usr/lib/python3 /out/ && du -sm /out\nRUN echo made > /out/made\nFROM debian:12\n\
+                     COPY --from=make /out /out\nRUN echo done > /done\n",
+        lay: nothing,
+        repeats: 1,
+        cpu_limit: Some(0.22),
+        peak_limit: Some(96),
+    },
+    Subject {
+        letter: 'f',
+        about: "the maven example",
+        dockerfile: "",
+        lay: maven,
+        repeats: 1,
+        cpu_limit: None,
+        peak_limit: None,
+    },
+];
+
+impl Subject {
+    /// Lays the whole context.
+    pub(crate) fn context(&self, folder: &Path) -> Result<()> {
+        (self.lay)(folder)?;
+        if self.dockerfile.is_empty() {
+            return Ok(());
+        }
+        let path = folder.join("Dockerfile");
+        fs::write(&path, self.dockerfile).with_context(|| format!("write {}", path.display()))
+    }
+}
+
+#[allow(clippy::unnecessary_wraps)] // One of several that may fail.
+fn nothing(_: &Path) -> Result<()> {
+    Ok(())
+}
+
+fn maven(folder: &Path) -> Result<()> {
+    let mut copy = std::process::Command::new("cp");
+    copy.arg("-a").arg(places::testdata().join("maven").join(".")).arg(folder);
+    zuwai_lab::command::must(&mut copy).map(drop)
+}
+
+/// 200 folders of 100 files of 25 kB; three fifths of each cannot be compressed.
+fn twenty_thousand_files(folder: &Path) -> Result<()> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    for outer in 0..200 {
+        let folder = folder.join(format!("part-{outer}"));
+        fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
+        for inner in 0..100 {
+            let path = folder.join(format!("file-{inner}"));
+            let file = File::create(&path).with_context(|| format!("make {}", path.display()))?;
+            let mut file = BufWriter::new(file);
+            let mut fill = || -> std::io::Result<()> {
+                for _ in 0..15_000 / 8 {
+                    file.write_all(&random().to_le_bytes())?;
+                }
+                for line in 0..10_000 / 20 {
+                    writeln!(file, "line {line:>13} ")?;
+                }
+                file.flush()
+            };
+            fill().with_context(|| format!("write {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
