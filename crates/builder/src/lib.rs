@@ -16,6 +16,7 @@
 //! | [`event`] | what a build tells while it goes on |
 
 pub mod context;
+mod decompress;
 mod dockerfile;
 mod error;
 pub mod event;

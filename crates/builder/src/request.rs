@@ -1,7 +1,9 @@
 //! What is wanted of a build, as plain values: everything here was decided by the caller (a command line, another
 //! program); nothing below it reads an environment, a home folder or a terminal.
 
+use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use zuwai_registry::{Compression, ImageFormat, Platform, Reference, TransportOptions};
@@ -48,7 +50,7 @@ pub struct BuildRequest {
 /// Where the build context comes from.
 #[derive(Debug, Clone)]
 pub struct ContextRequest {
-    /// As typed: a folder, `dir://…`, `git://…`.
+    /// As typed: a folder, `dir://…`, `git://…`, `tar://…`.
     pub location: String,
     /// A folder inside the context that is used instead of the whole.
     pub sub_path: Option<PathBuf>,
@@ -56,6 +58,8 @@ pub struct ContextRequest {
     pub git: GitOptions,
     /// How servers are reached.
     pub transport: TransportOptions,
+    /// What `tar://stdin` reads; `None` refuses it.
+    pub standard_input: Option<Arc<File>>,
 }
 
 /// Options of a git context: `--git key=value` and the credentials that come from outside.

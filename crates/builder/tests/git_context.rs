@@ -63,8 +63,13 @@ impl Lab {
     }
 
     fn fetch(&self, location: &str, git: GitOptions) -> Result<(PathBuf, Vec<String>), ContextError> {
-        let request =
-            ContextRequest { location: location.to_owned(), sub_path: None, git, transport: self.transport.clone() };
+        let request = ContextRequest {
+            location: location.to_owned(),
+            sub_path: None,
+            git,
+            transport: self.transport.clone(),
+            standard_input: None,
+        };
         self.fetch_request(&request)
     }
 
@@ -235,6 +240,7 @@ fn a_server_that_cannot_be_trusted_or_found_is_named() {
         sub_path: None,
         git: GitOptions { insecure_skip_tls, ..branch("production") },
         transport: TransportOptions::default(),
+        standard_input: None,
     };
     let location = lab.location("auth:s3cret-to%2Fken@", "");
     let text = chain(&lab.fetch_request(&request(location.clone(), false)).unwrap_err());
@@ -256,6 +262,7 @@ fn a_folder_of_the_repository_can_be_the_context() {
         sub_path: Some("sub/deeper".into()),
         git: GitOptions::default(),
         transport: lab.transport.clone(),
+        standard_input: None,
     };
     let (root, _) = lab.fetch_request(&request).unwrap();
     assert!(root.ends_with("context/sub/deeper") && root.join("name with ☺").exists());

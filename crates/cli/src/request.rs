@@ -1,7 +1,11 @@
 //! What the flags and the environment ask for, as the values that the libraries take. Whatever cannot be had is said
 //! here, before anything is downloaded.
 
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use zuwai_builder::{BuildRequest, ContextRequest, OutputRequest, context};
@@ -63,6 +67,7 @@ pub(crate) fn wanted(
         sub_path: values.text("context-sub-path").map(PathBuf::from),
         git: git_options::git(values, environment)?,
         transport: transport.clone(),
+        standard_input: io::stdin().as_fd().try_clone_to_owned().ok().map(|input| Arc::new(File::from(input))),
     };
     context::check(&context).map_err(|error| {
         let refused = UsageError::new(format!("--context: {error}"));

@@ -67,6 +67,7 @@ mod tests {
             sub_path: sub_path.map(Into::into),
             git: GitOptions::default(),
             transport: TransportOptions::default(),
+            standard_input: None,
         };
         fetch(&request, current, &current.join("work"), &Silent, &AtomicBool::new(false))
     }

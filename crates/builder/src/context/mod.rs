@@ -11,6 +11,7 @@ pub mod files;
 mod git;
 mod ignore_pattern;
 mod pattern;
+mod tar;
 
 use std::ffi::OsString;
 use std::fs;
@@ -52,6 +53,8 @@ pub(crate) struct Fetching<'a> {
     pub(crate) into: &'a Path,
     /// Set when the build is to stop.
     pub(crate) cancelled: &'a AtomicBool,
+    /// Told what the user should know of it.
+    pub(crate) observer: &'a dyn Observer,
 }
 
 enum Row {
@@ -64,7 +67,7 @@ enum Row {
 static SOURCES: [(&str, Row); 6] = [
     ("dir://", Row::Works(&dir::Dir)),
     ("git://", Row::Works(&git::Git)),
-    ("tar://", Row::Refused("unpack the archive and name the folder")),
+    ("tar://", Row::Works(&tar::Tar)),
     ("gs://", Row::Refused("fetch and unpack the archive first, and name the folder")),
     ("s3://", Row::Refused("fetch and unpack the archive first, and name the folder")),
     (
@@ -121,6 +124,17 @@ pub enum ContextError {
     /// A git repository could not be had.
     #[error(transparent)]
     Git(#[from] GitError),
+    /// `tar://stdin` where nobody hands standard input to the build.
+    #[error("the build context is to come from standard input, and there is none")]
+    NoStandardInput,
+    /// An archive could not be unpacked.
+    #[error("unpack the build context from {name}")]
+    Archive {
+        /// Its path, or what else it is called.
+        name: String,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The ignore file cannot be understood.
     #[error(transparent)]
     Dockerignore(#[from] DockerignoreError),
@@ -146,7 +160,11 @@ impl ContextError {
         match self {
             Self::Refused { instead, .. } => Some((*instead).to_owned()),
             Self::Missing { hint, .. } => hint.map(str::to_owned),
-            Self::NotAFolder { .. } => Some("an archive must be unpacked first".to_owned()),
+            Self::NotAFolder { .. } => Some("an archive is named tar://PATH".to_owned()),
+            Self::Archive { .. } => {
+                Some("a tar archive is expected, plain or compressed with gzip, bzip2, xz or zstd".to_owned())
+            }
+            Self::NoStandardInput => Some("name a file: tar://PATH".to_owned()),
             Self::Git(error) => error.hint(),
             _ => None,
         }
@@ -171,7 +189,7 @@ pub fn fetch(
     let (source, rest) = source(&request.location)?;
     source.check(rest, request)?;
     observer.event(&Event::ContextFetching { location: &source.shown(rest) });
-    let folder = source.fetch(rest, &Fetching { request, current_directory, into, cancelled })?;
+    let folder = source.fetch(rest, &Fetching { request, current_directory, into, cancelled, observer })?;
     let root = match &request.sub_path {
         Some(sub_path) => below(&folder, sub_path)?,
         None => folder,

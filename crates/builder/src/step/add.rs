@@ -1,28 +1,18 @@
 //! ADD of a local archive: "if the source is a local tar archive in a recognized compression format, it is decompressed
 //! and extracted". What counts is the content, never the name: a file that only looks like an archive is copied.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use zuwai_snapshot::{ApplyOptions, RootFs, apply_tar};
 
 use super::copy::Dress;
 use super::{Ground, StepError};
+use crate::decompress::decompressed;
 use crate::event::Event;
 
 /// The size of a tar block, and of the header an archive begins with.
 const BLOCK: usize = 512;
-
-type Open = fn(File) -> io::Result<Box<dyn Read>>;
-
-/// The compressions that are recognised, by the bytes a file begins with.
-const COMPRESSIONS: [(&[u8], Open); 4] = [
-    (b"\x1f\x8b", |file| Ok(Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(file))))),
-    (b"BZh", |file| Ok(Box::new(bzip2::bufread::MultiBzDecoder::new(BufReader::new(file))))),
-    (b"\xfd7zXZ\0", |file| Ok(Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(BufReader::new(file))))),
-    (b"\x28\xb5\x2f\xfd", |file| Ok(Box::new(zstd::stream::read::Decoder::new(file)?))),
-];
 
 /// Whether the file (a regular one) is a tar archive, compressed or not: its first block, decompressed, is a header with a right
 /// checksum.
@@ -30,7 +20,7 @@ pub(super) fn is_archive(root: &RootFs, path: &Path) -> Result<bool, StepError> 
     let read = |source| StepError::Read { path: path.to_owned(), source };
     let mut block = [0; BLOCK];
     // A broken stream is no archive: the file is copied as it is.
-    let whole = match decompressed(root.open_file(path)?) {
+    let whole = match decompressed(Box::new(root.open_file(path)?)) {
         Ok(mut stream) => stream.read_exact(&mut block).is_ok(),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => false,
         Err(error) => return Err(read(error)),
@@ -46,7 +36,7 @@ pub(super) fn unpack(
     dress: &Dress,
     ground: &Ground<'_>,
 ) -> Result<Vec<PathBuf>, StepError> {
-    let mut stream = decompressed(source.open_file(path)?)
+    let mut stream = decompressed(Box::new(source.open_file(path)?))
         .map_err(|error| StepError::Read { path: path.to_owned(), source: error })?;
     let options =
         ApplyOptions { into: into.to_owned(), owner: dress.asked, whiteouts: false, ..ApplyOptions::default() };
@@ -56,16 +46,6 @@ pub(super) fn unpack(
         ground.observer.event(&Event::Warning { text });
     }
     Ok(applied.paths())
-}
-
-fn decompressed(mut file: File) -> io::Result<Box<dyn Read>> {
-    let mut magic = Vec::new();
-    file.by_ref().take(6).read_to_end(&mut magic)?;
-    file.seek(SeekFrom::Start(0))?;
-    match COMPRESSIONS.iter().find(|(start, _)| magic.starts_with(start)) {
-        Some((_, open)) => open(file),
-        None => Ok(Box::new(BufReader::new(file))),
-    }
 }
 
 /// Whether a block is a tar header: the checksum is the sum of all its bytes, its own eight taken as blanks (POSIX
