@@ -65,6 +65,18 @@ pub enum Event<'a> {
         /// The instruction as written, continuation lines joined.
         text: &'a str,
     },
+    /// The layer of the instruction that began last was found in the cache.
+    LayerCached {
+        /// The compressed layer's digest.
+        digest: &'a Digest,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// The layer of the instruction that began last was looked for in the cache, and is not there.
+    CacheMissed {
+        /// The first thing in which the instruction differs from the build before; no secret is told.
+        reason: &'a str,
+    },
     /// A command's output, as it was read.
     Output {
         /// Where the command wrote it.

@@ -10,11 +10,13 @@
 //! | [`request`] | what is wanted |
 //! | `syntax`, `instruction` | the Dockerfile language, as text and as meaning |
 //! | `plan`, `stage`, `step` | which stages, each of them, and what an instruction does to files |
+//! | `cache` | which steps need not be carried out |
 //! | [`isolation`] | where a RUN runs |
 //! | [`context`] | where the files of COPY come from |
 //! | `output` | where the image goes besides a registry |
 //! | [`event`] | what a build tells while it goes on |
 
+mod cache;
 pub mod context;
 mod decompress;
 mod dockerfile;
@@ -39,6 +41,7 @@ use std::path::{Path, PathBuf};
 use zuwai_registry::{BlobDir, Client, Digest, Image};
 use zuwai_snapshot::{Ignore, RootFs};
 
+use crate::cache::LayerCache;
 use crate::context::{Context, Dockerignore};
 use crate::dockerfile::Dockerfile;
 pub use crate::error::{BuildError, Phase, UnpackError};
@@ -50,7 +53,7 @@ use crate::output::{Finished, OUTPUTS};
 pub use crate::passwd::PasswdError;
 use crate::plan::Plan;
 pub use crate::plan::PlanError;
-pub use crate::request::{BuildRequest, ContextRequest, GitOptions, OutputRequest};
+pub use crate::request::{BuildRequest, CachePlace, CacheRequest, ContextRequest, GitOptions, OutputRequest};
 use crate::stage::Workshop;
 pub use crate::step::StepError;
 pub use crate::syntax::{ExcerptLine, ExpandError, PatternError, SourceFile, Span, SyntaxError, SyntaxProblem};
@@ -116,16 +119,35 @@ fn walk(request: &BuildRequest, tools: &Tools<'_>, work: &WorkFolder) -> Result<
     if request.push && request.check_push_permission {
         check_push(request, tools)?;
     }
-    let plan = Plan::new(&dockerfile, request, tools, work)?;
+    let mut plan = Plan::new(&dockerfile, request, tools, work)?;
+    let cache = look_ahead(&mut plan, request, tools, work, &context, &ignore)?;
     if request.push {
         tools.client.resolve_credentials(&request.destinations);
     }
-    let image = build_in(request, tools, work, &plan, &context, ignore)?;
+    let image = build_in(request, tools, work, &plan, &context, ignore, cache)?;
     let digest = image.encode().descriptor.digest;
     let built = Built { image, digest };
     deliver(request, tools, &built)?;
     tools.observer.event(&Event::Finished { digest: &built.digest });
     Ok(built)
+}
+
+/// Finds out which steps need not be carried out, and takes out of the plan what is not needed then.
+fn look_ahead<'a>(
+    plan: &mut Plan<'_>,
+    request: &'a BuildRequest,
+    tools: &Tools<'_>,
+    work: &WorkFolder,
+    context: &Context,
+    ignore: &Dockerignore,
+) -> Result<Option<LayerCache<'a>>, BuildError> {
+    let context = RootFs::open(&context.root, Ignore::new([]))?;
+    LayerCache::look_ahead(plan, request, tools, &open_blobs(work)?, &context, ignore)
+}
+
+fn open_blobs(work: &WorkFolder) -> Result<BlobDir, BuildError> {
+    let blobs = work.blobs();
+    BlobDir::open(&blobs).map_err(|source| BuildError::Work { path: blobs, source })
 }
 
 /// Builds the stages in the place that the isolation gives, and leaves the place as it was found, whatever happens.
@@ -136,9 +158,9 @@ fn build_in(
     plan: &Plan<'_>,
     context: &Context,
     ignore: Dockerignore,
+    cache: Option<LayerCache<'_>>,
 ) -> Result<Image, BuildError> {
-    let blobs = work.blobs();
-    let blobs = BlobDir::open(&blobs).map_err(|source| BuildError::Work { path: blobs, source })?;
+    let blobs = open_blobs(work)?;
     // A credential helper that is started from here on would load what lies in the image.
     tools.client.seal_credentials();
     tools.isolation.begin(&work.parked(), &context.root)?;
@@ -146,8 +168,14 @@ fn build_in(
         let folder = tools.isolation.moved(&context.root, &work.parked());
         let context = RootFs::open(&folder, Ignore::new([]))?;
         let created = timestamp(request);
-        let shop = Workshop { request, tools, work, blobs, context, ignore, created };
-        stage::build_stages(&shop, plan)
+        let shop = Workshop { request, tools, work, blobs, context, ignore, created, cache };
+        let image = stage::build_stages(&shop, plan);
+        // What is done is kept even when the build fails; who wants it to stop does not wait.
+        let warning = shop.cache.filter(|_| !tools.cancel.is_cancelled()).and_then(LayerCache::finish);
+        if let Some(text) = warning {
+            tools.observer.event(&Event::Warning { text: &text });
+        }
+        image
     };
     let image = build();
     let left = tools.isolation.end(&work.parked(), &work.leftover());

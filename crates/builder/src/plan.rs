@@ -13,7 +13,7 @@ use crate::error::BuildError;
 use crate::event::Event;
 use crate::instruction::{self, InstructionError, Placed};
 use crate::request::BuildRequest;
-use crate::settings::Globals;
+use crate::settings::{Globals, Settings};
 use crate::syntax::{Span, SyntaxError, suggest};
 use crate::work::WorkFolder;
 
@@ -160,8 +160,15 @@ impl<'a> Plan<'a> {
         };
         planner.visit(target)?;
         let mut stages: Vec<PlannedStage<'a>> = planner.stages.into_values().collect();
-        link(&mut stages);
+        let read = stages.iter().flat_map(PlannedStage::reads).collect();
+        link(&mut stages, &read);
         Ok(Plan { stages, globals: Arc::new(globals) })
+    }
+
+    /// Leaves out every stage but those to build; of them these are read.
+    pub(crate) fn narrow(&mut self, built: &BTreeSet<usize>, read: &BTreeSet<usize>) {
+        self.stages.retain(|stage| built.contains(&stage.index));
+        link(&mut self.stages, read);
     }
 
     /// What `--from=name` means in the stage with this index.
@@ -175,6 +182,15 @@ impl PlannedStage<'_> {
     /// What is carried out: the base's triggers, then the stage's own instructions.
     pub(crate) fn instructions(&self) -> impl Iterator<Item = &Placed> {
         self.triggers.iter().chain(&self.source.instructions)
+    }
+
+    /// The settings it begins with; `ended` has those with which the stages before it ended.
+    pub(crate) fn settings(&self, globals: &Arc<Globals>, ended: &BTreeMap<usize, Settings>) -> Settings {
+        match &self.base {
+            Base::Scratch => globals.for_scratch(),
+            Base::Image(pulled) => globals.for_image(&pulled.image.config),
+            Base::Stage(index) => ended.get(index).expect("a base stage comes before its heirs").for_child(),
+        }
     }
 
     /// The stages whose files its COPY instructions read.
@@ -200,8 +216,7 @@ fn is_called(stage: &StageSource, name: &str) -> bool {
 }
 
 /// Says of each stage what the others do with it.
-fn link(stages: &mut [PlannedStage<'_>]) {
-    let read: BTreeSet<usize> = stages.iter().flat_map(PlannedStage::reads).collect();
+fn link(stages: &mut [PlannedStage<'_>], read: &BTreeSet<usize>) {
     let mut heirs: BTreeMap<usize, usize> = BTreeMap::new();
     for stage in stages.iter() {
         if let Base::Stage(base) = stage.base {
@@ -212,6 +227,7 @@ fn link(stages: &mut [PlannedStage<'_>]) {
         let index = stages[position].index;
         stages[position].is_read = read.contains(&index);
         stages[position].is_target = position + 1 == stages.len();
+        (stages[position].hands_on, stages[position].goes_on) = (false, position > 0 && stages[position - 1].hands_on);
         if let [stage, next, ..] = &mut stages[position..]
             && matches!(next.base, Base::Stage(base) if base == index)
             && heirs.get(&index) == Some(&1)

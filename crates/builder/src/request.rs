@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use zuwai_registry::{Compression, ImageFormat, Platform, Reference, TransportOptions};
 use zuwai_snapshot::SnapshotMode;
@@ -45,6 +45,34 @@ pub struct BuildRequest {
     pub outputs: OutputRequest,
     /// The time written as `created` into the image and its history.
     pub created: SystemTime,
+    /// Where layers are kept and found again; `None` makes every layer anew.
+    pub cache: Option<CacheRequest>,
+}
+
+/// How the cache of layers is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheRequest {
+    /// Where layers are kept.
+    pub place: CachePlace,
+    /// Layers that were made, or last used, longer ago are not used.
+    pub ttl: Duration,
+    /// Whether layers of COPY and ADD are kept and found.
+    pub copy_layers: bool,
+    /// Whether layers of RUN and WORKDIR are kept and found.
+    pub run_layers: bool,
+    /// Whether new layers are kept.
+    pub keep: bool,
+    /// Paths that the user keeps out of every layer: they decide what is in one.
+    pub ignored: Vec<PathBuf>,
+}
+
+/// A place for layers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CachePlace {
+    /// A repository of a registry; its tag does not count.
+    Repository(Reference),
+    /// A folder, which becomes an OCI layout; relative to [`BuildRequest::current_directory`].
+    Layout(PathBuf),
 }
 
 /// Where the build context comes from.

@@ -10,6 +10,7 @@ use zuwai_registry::{BlobDir, Digest, History, Image, ImageFormat, Layer, LayerW
 use zuwai_snapshot::{ApplyOptions, Ignore, RootFs, Scope, Snapshotter, WriteOptions, apply_tar, write_tar};
 
 use crate::Tools;
+use crate::cache::LayerCache;
 use crate::context::Dockerignore;
 use crate::error::{BuildError, UnpackError};
 use crate::event::Event;
@@ -34,6 +35,8 @@ pub(crate) struct Workshop<'a> {
     pub(crate) ignore: Dockerignore,
     /// Now, as RFC 3339: `created` of the image and of every row of its history.
     pub(crate) created: String,
+    /// Which layers need not be made, and where new ones are kept.
+    pub(crate) cache: Option<LayerCache<'a>>,
 }
 
 /// Builds every stage of the plan, in order, and returns the image of the last.
@@ -62,6 +65,8 @@ struct Done {
 struct Live {
     root: RootFs,
     snapshotter: Box<dyn Snapshotter>,
+    /// How many of the layers so far are in it. Those that come out of the cache follow when somebody looks.
+    applied: usize,
 }
 
 struct StageBuilder<'a> {
@@ -88,13 +93,11 @@ impl<'a> StageBuilder<'a> {
             name: planned.source.name.as_deref(),
             base: &planned.base_name,
         });
-        let (settings, image) = match &planned.base {
-            Base::Scratch => (plan.globals.for_scratch(), None),
-            Base::Image(pulled) => (plan.globals.for_image(&pulled.image.config), Some(pulled.image.clone())),
-            Base::Stage(index) => {
-                let parent = done.settings.get(index).expect("a base stage is built before its heirs");
-                (parent.for_child(), done.images.get(index).cloned())
-            }
+        let settings = planned.settings(&plan.globals, &done.settings);
+        let image = match &planned.base {
+            Base::Scratch => None,
+            Base::Image(pulled) => Some(pulled.image.clone()),
+            Base::Stage(index) => done.images.get(index).cloned(),
         };
         let format = image.as_ref().map_or(ImageFormat::Oci, |image| image.format);
         let (layers, history) = image.map_or_else(Default::default, |image| (image.layers, image.config.history));
@@ -107,6 +110,7 @@ impl<'a> StageBuilder<'a> {
         let instructions: Vec<&Placed> = self.planned.instructions().collect();
         let total = instructions.len();
         let mut pending = None;
+        let whole = self.whole();
         for (number, placed) in (1..).zip(&instructions) {
             if self.shop.tools.cancel.is_cancelled() {
                 return Err(BuildError::Cancelled);
@@ -123,20 +127,51 @@ impl<'a> StageBuilder<'a> {
                 self.remember(created_by, true);
                 continue;
             };
-            let scope = self.carry_out(placed, &action, done)?.map_err(at)?;
-            if self.shop.request.single_snapshot {
-                self.remember(created_by, true);
-                pending = self.history.len().checked_sub(1);
-            } else {
-                self.pack(&scope)?;
+            if self.take_from_cache(number) {
                 self.remember(created_by, false);
+                continue;
             }
+            if whole.is_none() {
+                let scope = self.carry_out(placed, &action, done)?.map_err(at)?;
+                if !self.shop.request.single_snapshot {
+                    self.pack(&scope, number)?;
+                    self.remember(created_by, false);
+                    continue;
+                }
+            }
+            self.remember(created_by, true);
+            pending = self.history.len().checked_sub(1).map(|row| (row, number));
         }
-        if let Some(row) = pending {
-            self.pack(&Scope::Everywhere)?;
+        if let Some((row, number)) = pending {
+            match whole {
+                Some(layer) => self.layers.push(layer),
+                None => self.pack(&Scope::Everywhere, number)?,
+            }
             self.history[row].empty_layer = false;
         }
         self.finish(done)
+    }
+
+    /// The layer of the whole stage, where a stage makes one and the cache has it.
+    fn whole(&self) -> Option<Layer> {
+        let cache = self.shop.cache.as_ref().filter(|_| self.shop.request.single_snapshot)?;
+        cache.whole(self.planned.index)
+    }
+
+    /// Whether the step's layer was in the cache. It is not unpacked before somebody looks at the root.
+    fn take_from_cache(&mut self, number: usize) -> bool {
+        let Some(cache) = &self.shop.cache else { return false };
+        let index = self.planned.index;
+        if let Some(reason) = cache.why(index, number) {
+            self.shop.tools.observer.event(&Event::CacheMissed { reason });
+        }
+        let Some(layer) = cache.layer(index, number).filter(|_| !self.shop.request.single_snapshot) else {
+            return false;
+        };
+        let (digest, size) = (&layer.descriptor.digest, layer.descriptor.size);
+        self.shop.tools.observer.event(&Event::LayerCached { digest, size });
+        self.layers.push(layer);
+        true
     }
 
     /// Executes an action on the unpacked root. The outer error is the build's own, the inner the instruction's.
@@ -184,19 +219,29 @@ impl<'a> StageBuilder<'a> {
         }
     }
 
-    /// Makes the root filesystem what the layers so far say, if no step before did.
+    /// Makes the root filesystem what the layers so far say, as far as no step before did.
     fn unpack(&mut self) -> Result<(), BuildError> {
-        if self.live.is_some() {
-            return Ok(());
+        let (mut live, entered) = match self.live.take() {
+            Some(live) => (live, false),
+            None => (self.enter()?, true),
+        };
+        let missing = &self.layers[live.applied..];
+        let entries = self.apply(missing, &live.root, &self.planned.base_name, Some(live.snapshotter.as_mut()))?;
+        live.applied = self.layers.len();
+        if entered {
+            self.shop.tools.observer.event(&Event::Unpacked { entries });
         }
+        self.live = Some(live);
+        Ok(())
+    }
+
+    /// An empty root filesystem.
+    fn enter(&self) -> Result<Live, BuildError> {
         self.shop.tools.observer.event(&Event::Unpacking { base: &self.planned.base_name });
         let root = self.shop.tools.isolation.enter(&self.shop.work.stage(self.planned.index))?;
         let mut snapshotter = self.shop.request.snapshot_mode.snapshotter();
         snapshotter.reset(&root)?;
-        let entries = self.apply(&self.layers, &root, &self.planned.base_name, Some(snapshotter.as_mut()))?;
-        self.shop.tools.observer.event(&Event::Unpacked { entries });
-        self.live = Some(Live { root, snapshotter });
-        Ok(())
+        Ok(Live { root, snapshotter, applied: 0 })
     }
 
     /// Unpacks layers into a folder of the work folder, for others to read.
@@ -238,7 +283,7 @@ impl<'a> StageBuilder<'a> {
     }
 
     /// Finds what changed and makes a layer of it.
-    fn pack(&mut self, scope: &Scope) -> Result<(), BuildError> {
+    fn pack(&mut self, scope: &Scope, number: usize) -> Result<(), BuildError> {
         let Some(live) = &mut self.live else { return Ok(()) };
         let begin = Instant::now();
         let changes = live.snapshotter.changes(&live.root, scope)?;
@@ -261,11 +306,20 @@ impl<'a> StageBuilder<'a> {
             looking,
             packing: begin.elapsed(),
         });
-        if self.planned.is_target && self.shop.request.push {
-            self.shop.tools.client.push_ahead(&layer, &self.shop.request.destinations);
-        }
+        live.applied += 1;
+        self.keep(&layer, number);
         self.layers.push(layer);
         Ok(())
+    }
+
+    /// Keeps a new layer, and pushes it where the image goes.
+    fn keep(&self, layer: &Layer, number: usize) {
+        let pushed = self.planned.is_target && self.shop.request.push;
+        let destinations = if pushed { self.shop.request.destinations.as_slice() } else { &[] };
+        let kept = |cache: &LayerCache<'_>| cache.keep(self.planned.index, number, layer, destinations);
+        if !self.shop.cache.as_ref().is_some_and(kept) {
+            self.shop.tools.client.push_ahead(layer, destinations);
+        }
     }
 
     /// A row of the history. ONBUILD has none.
@@ -289,6 +343,9 @@ impl<'a> StageBuilder<'a> {
         config.created = Some(self.shop.created.clone());
         config.rootfs.diff_ids = self.layers.iter().map(|layer| layer.diff_id.clone()).collect();
         config.history = std::mem::take(&mut self.history);
+        if self.live.is_some() && self.planned.is_read {
+            self.unpack()?;
+        }
         let layers = std::mem::take(&mut self.layers);
         let image = Image { config, layers, format: self.format, annotations: BTreeMap::new() };
         let index = self.planned.index;

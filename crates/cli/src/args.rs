@@ -399,8 +399,9 @@ mod tests {
     #[test]
     fn a_refused_flag_is_an_error_unless_it_asks_for_nothing() {
         assert_eq!(
-            message(&["--cache=true"]),
-            "--cache is not supported yet: there is no layer cache yet; leave the flag out, or write --cache=false"
+            message(&["--materialize=true"]),
+            "--materialize is not supported yet: the image's files are not left in the container; use --oci-layout-path or \
+             --tar-path to have them"
         );
         for flag in FLAGS.iter().filter(|flag| matches!(flag.state, State::Refused(_))) {
             let (asked, not) = match flag.kind {

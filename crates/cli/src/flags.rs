@@ -110,7 +110,6 @@ use Group::{Build, Cache, Container, Layers, Logging, Old, Output, Registry};
 use Kind::{Count, Duration, Integer, List, Switch, Text, Word};
 use State::{Accepted, Alias, Refused, Works};
 
-const NO_CACHE: &str = "it says how the layer cache is used, and without --cache=true there is none to use";
 const ALWAYS_SO: &str = "zuwai always works so";
 
 /// The table.
@@ -365,19 +364,33 @@ pub(crate) static FLAGS: &[Flag] = &[
         "Layers for instructions that change no file",
     ),
     flag("skip-unused-stages", Switch(false), Accepted(ALWAYS_SO), Layers, "Do not build stages that nothing uses"),
+    flag("cache", Switch(false), Works, Cache, "Keep layers and use them again"),
     flag(
-        "cache",
-        Switch(false),
-        Refused("there is no layer cache yet; leave the flag out, or write --cache=false"),
+        "cache-repo",
+        Text("REPOSITORY"),
+        Works,
         Cache,
-        "Keep layers and use them again",
+        "Where layers are kept: a repository, or oci:FOLDER [default: the first destination's repository and /cache; \
+         without a destination --cache-dir and /layers]",
     ),
-    flag("cache-repo", Text("REPOSITORY"), Accepted(NO_CACHE), Cache, "Where layers are kept"),
-    flag("cache-dir", Text("FOLDER"), Accepted(NO_CACHE), Cache, "Where the warmer has put base images"),
-    flag("cache-ttl", Duration, Accepted(NO_CACHE), Cache, "How long layers are kept"),
-    flag("cache-copy-layers", Switch(false), Accepted(NO_CACHE), Cache, "Keep the layers of COPY too"),
-    flag("cache-run-layers", Switch(true), Accepted(NO_CACHE), Cache, "Keep the layers of RUN"),
-    flag("no-push-cache", Switch(false), Accepted(NO_CACHE), Cache, "Do not keep new layers"),
+    flag("cache-dir", Text("FOLDER"), Works, Cache, "A folder that outlives the build [default: /cache]"),
+    flag(
+        "cache-ttl",
+        Duration,
+        Works,
+        Cache,
+        "Layers that were not used for so long are not used any more [default: 336h]",
+    ),
+    flag("cache-copy-layers", Switch(true), Works, Cache, "Keep the layers of COPY and ADD too"),
+    flag("cache-run-layers", Switch(true), Works, Cache, "Keep the layers of RUN and WORKDIR"),
+    flag("no-push-cache", Switch(false), Works, Cache, "Use what is kept, and keep nothing new"),
+    flag(
+        "explain-cache",
+        Switch(false),
+        Works,
+        Cache,
+        "Tell of every step that is not in the cache what differs from the build before",
+    ),
     flag(
         "force",
         Switch(false),
@@ -464,8 +477,10 @@ mod tests {
             skip-tls-verify-registry registry-certificate registry-client-cert registry-map registry-mirror \
             skip-default-registry-fallback tarPath whitelist-var-run snapshotMode customPlatform";
         let fork = "pre-cleanup preserve-context materialize annotation credential-helpers image-format secret dryrun";
+        let own = "explain-cache";
         let known: BTreeSet<_> = FLAGS.iter().map(|flag| flag.name).collect();
-        let wanted: BTreeSet<_> = kaniko.split_whitespace().chain(fork.split_whitespace()).collect();
+        let wanted: BTreeSet<_> =
+            kaniko.split_whitespace().chain(fork.split_whitespace()).chain(own.split_whitespace()).collect();
         assert_eq!(known, wanted);
         assert_eq!(FLAGS.len(), known.len());
     }

@@ -6,6 +6,7 @@
 
 mod args;
 mod builder_output;
+mod cache_options;
 mod credentials;
 mod environment;
 mod error;

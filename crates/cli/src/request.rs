@@ -15,7 +15,7 @@ use crate::args::{UsageError, Values};
 use crate::environment::Environment;
 use crate::progress::{Format, LogOptions, Verbosity};
 use crate::values::pair;
-use crate::{feature_flags, git_options, registry_options};
+use crate::{cache_options, feature_flags, git_options, registry_options};
 
 /// Everything that is wanted.
 pub(crate) struct Wanted {
@@ -44,6 +44,7 @@ pub(crate) fn log_options(values: &Values, environment: &Environment, terminal: 
         format,
         verbosity: values.text("verbosity").map_or(Verbosity::Info, Verbosity::named),
         timestamp: values.switch("log-timestamp"),
+        explain_cache: values.switch("explain-cache"),
     }
 }
 
@@ -73,6 +74,7 @@ pub(crate) fn wanted(
         let refused = UsageError::new(format!("--context: {error}"));
         error.hint().map_or_else(|| UsageError::new(format!("--context: {error}")), |hint| refused.hint(hint))
     })?;
+    let cache_destinations = destinations.clone();
     let build = BuildRequest {
         dockerfile: dockerfile(values)?,
         current_directory: current_directory.to_owned(),
@@ -93,6 +95,7 @@ pub(crate) fn wanted(
         check_push_permission: !values.switch("skip-push-permission-check"),
         outputs,
         created: SystemTime::now(),
+        cache: cache_options::cache(values, &cache_destinations)?,
     };
     let client = registry_options::client(values, transport)?;
     unread_variables(environment, &mut warnings);
@@ -226,7 +229,7 @@ fn platform(values: &Values) -> Result<Platform, UsageError> {
     text.parse().map_err(|error| UsageError::new(format!("--custom-platform: {error}")))
 }
 
-fn ignored(values: &Values) -> Result<Vec<PathBuf>, UsageError> {
+pub(crate) fn ignored(values: &Values) -> Result<Vec<PathBuf>, UsageError> {
     let mut paths = Vec::new();
     for text in values.list("ignore-path").iter().filter(|text| !text.is_empty()) {
         if !text.starts_with('/') {

@@ -12,6 +12,7 @@
 //! | [`auth`] | credentials: which one is shown to which registry |
 //! | [`client`] | the distribution protocol: pull and push |
 //! | [`layout`], [`archive`] | an image as a folder, and as a tar file |
+//! | [`shelf`] | many images in one folder |
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -35,12 +36,14 @@ pub mod blob;
 pub mod client;
 pub mod image;
 pub mod layout;
+pub mod shelf;
 
 pub use auth::{Credential, DockerConfigKeychain, Keychain, KeychainError, Resolved};
 pub use blob::{BlobDir, BlobSource};
 pub use client::transport::{self, Proxies, TransportOptions};
-pub use client::{Client, ClientOptions, Pulled, RegistryError, RetryPolicy};
+pub use client::{Client, ClientOptions, Pulled, RegistryError, RetryPolicy, Stored};
 pub use image::{
     Blob, Compression, Descriptor, Digest, Document, Encoded, Graph, Healthcheck, History, Image, ImageConfig,
     ImageFormat, Index, Layer, LayerWriter, Manifest, MediaType, Platform, Reference, RootFsSection, RunConfig,
 };
+pub use shelf::Shelf;

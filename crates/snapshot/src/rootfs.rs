@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::beneath::{Beneath, open_folder, open_listing, stat_of};
 use crate::error::During as _;
-use crate::{Ignore, Kind, Metadata, Ownership, Result, SnapshotError, place};
+use crate::{Ignore, Kind, Metadata, Ownership, Result, SnapshotError, attributes, place};
 
 /// A folder that is one day an image's `/`; it may be `/` itself.
 ///
@@ -113,6 +113,16 @@ impl RootFs {
         let fd = self.beneath.open_at(path, OFlags::PATH | OFlags::NOFOLLOW).during("open", path)?;
         let target = rustix::fs::readlinkat(&fd, c"", Vec::new()).during("read the link", path)?;
         Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
+    }
+
+    /// The extended attributes of what is at a path, the link itself if it is one, by name: those that belong to an image.
+    pub fn attributes(&self, path: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let end = self.beneath.walk(path, false).during("look at", path)?;
+        let Some(stat) = end.stat.filter(|_| end.rest.is_empty()) else {
+            return Err(SnapshotError::path("look at", path, Errno::NOENT));
+        };
+        let name = end.name.as_deref().map_or(&b"."[..], OsStrExt::as_bytes);
+        attributes::read(end.folder.fd.as_fd(), name, stat.kind()).during("read the extended attributes of", path)
     }
 
     /// The names in a folder, links followed, in order; those that are ignored left out.

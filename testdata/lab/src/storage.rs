@@ -47,6 +47,20 @@ impl Storage {
         fs::read_to_string(path).ok()
     }
 
+    /// The tags of a repository, in order.
+    pub fn tags(&self, repository: &str) -> Result<Vec<String>> {
+        let folder = self.repository(repository).join("_manifests/tags");
+        let entries = fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
+        let mut tags: Vec<_> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        tags.sort();
+        Ok(tags)
+    }
+
+    /// Points a tag to a manifest that the repository has.
+    pub fn point(&self, repository: &str, tag: &str, digest: &str) -> Result<()> {
+        link_file(&self.repository(repository).join("_manifests/tags").join(tag).join("current/link"), digest)
+    }
+
     /// Replaces the bytes of a blob and leaves its name.
     pub fn corrupt(&self, digest: &str, change: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
         let path = self.blob(digest)?;

@@ -157,12 +157,12 @@ fn tail(lines: &[String]) -> String {
 
 /// A path as the image sees it: relative ones begin at the working folder. Keeps a trailing slash's meaning out: see
 /// [`names_folder`].
-fn absolute(working_dir: &str, path: &str) -> PathBuf {
+pub(crate) fn absolute(working_dir: &str, path: &str) -> PathBuf {
     Path::new("/").join(working_dir).join(path)
 }
 
 /// Whether a destination is meant as a folder by how it is written: it ends with a slash, or is `.` or `..`.
-fn names_folder(destination: &str) -> bool {
+pub(crate) fn names_folder(destination: &str) -> bool {
     matches!(destination, "" | "." | "..")
         || destination.ends_with('/')
         || destination.ends_with("/.")

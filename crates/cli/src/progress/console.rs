@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use zuwai_builder::event::{Event, Observer, Stream};
 
-use super::line::{LogOptions, Verbosity, line};
+use super::line::{Format, LogOptions, Verbosity, line};
 
 /// Writes events down as they happen.
 pub(crate) struct Console {
@@ -58,6 +58,16 @@ impl Console {
                 (*text).clone_into(&mut told.instruction);
                 info((*text).to_owned())
             }
+            Event::LayerCached { digest, size } => {
+                let size = bytes(*size);
+                let mut lines = info(format!("Using caching version of cmd: {}", told.instruction));
+                lines.push((Verbosity::Debug, format!("Layer {digest}: {size} out of the cache")));
+                lines
+            }
+            Event::CacheMissed { reason } if self.options.explain_cache || self.options.format == Format::Json => {
+                info(format!("No cached layer found for cmd {}: {reason}", told.instruction))
+            }
+            Event::CacheMissed { .. } => info(format!("No cached layer found for cmd {}", told.instruction)),
             Event::LayerMade { digest, size, entries, looking, packing } => info(format!(
                 "Layer {digest}: {} in {entries} {}, found in {} s and packed in {} s",
                 bytes(*size),
@@ -132,11 +142,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::progress::Format;
 
     fn console() -> Console {
         let format = Format::Short { colour: false };
-        Console::new(LogOptions { format, verbosity: Verbosity::Info, timestamp: false })
+        Console::new(LogOptions { format, verbosity: Verbosity::Info, timestamp: false, explain_cache: false })
     }
 
     fn said(console: &Console, event: &Event<'_>) -> String {

@@ -37,6 +37,8 @@ pub(crate) struct LogOptions {
     pub(crate) verbosity: Verbosity,
     /// Tell the time in the short form, too.
     pub(crate) timestamp: bool,
+    /// Tell why a step is not in the cache.
+    pub(crate) explain_cache: bool,
 }
 
 impl Verbosity {
@@ -150,7 +152,7 @@ mod tests {
     use super::*;
 
     fn shown(format: Format, timestamp: bool, verbosity: Verbosity, message: &str) -> String {
-        let options = LogOptions { format, verbosity: Verbosity::Trace, timestamp };
+        let options = LogOptions { format, verbosity: Verbosity::Trace, timestamp, explain_cache: false };
         let now = SystemTime::UNIX_EPOCH + Duration::from_hours(490_896);
         line(options, verbosity, message, now, Duration::from_millis(3_900))
     }

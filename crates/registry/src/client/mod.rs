@@ -12,6 +12,7 @@
 //! | `retry` | trying again |
 //! | `pull`, `download` | from a name to an image; blobs into files |
 //! | `push`, `upload` | an image to registries; blobs to a registry |
+//! | `stored` | many manifests of one repository at once, for a cache |
 //! | `engine` | the runtime behind the blocking calls |
 
 mod challenge;
@@ -26,6 +27,7 @@ mod pull;
 mod push;
 mod retry;
 mod session;
+mod stored;
 mod token;
 pub mod transport;
 mod upload;
@@ -43,9 +45,12 @@ use session::Session;
 
 pub use error::{Refusal, RegistryError};
 pub use options::{ClientOptions, RetryPolicy};
+pub use stored::Stored;
 
 /// Speaks to registries. One for the whole build: it keeps connections, tokens, and what it knows to be there. Its methods
 /// block, and must not be called from inside an asynchronous runtime; they may be called from several threads at once.
+/// A clone is the same client.
+#[derive(Clone)]
 pub struct Client {
     engine: Arc<Engine>,
 }

@@ -223,7 +223,7 @@ impl Session {
         }
     }
 
-    async fn config(&self, place: &Place, manifest: &Manifest) -> Result<ImageConfig, RegistryError> {
+    pub(super) async fn config(&self, place: &Place, manifest: &Manifest) -> Result<ImageConfig, RegistryError> {
         if !manifest.config.media_type.is_config() {
             return Err(RegistryError::MediaType {
                 what: "config".to_owned(),
@@ -334,7 +334,11 @@ fn why(tried: &Reference, error: &RegistryError) -> String {
     if text.contains(&name) { text } else { format!("{name}: {text}") }
 }
 
-fn parse<T: serde::de::DeserializeOwned>(what: &'static str, bytes: &[u8], place: &Place) -> Result<T, RegistryError> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(
+    what: &'static str,
+    bytes: &[u8],
+    place: &Place,
+) -> Result<T, RegistryError> {
     serde_json::from_slice(bytes).map_err(|source| RegistryError::Document {
         what,
         reference: place.reference.to_string(),

@@ -4,13 +4,13 @@ mod read;
 mod write;
 
 pub use read::Layout;
-pub(crate) use write::copy_verified;
 pub use write::write;
+pub(crate) use write::{MARKER_CONTENT, copy_blob, copy_verified};
 
 pub(crate) use read::{Named, graph_of, pick};
 
 /// The annotation that names an image inside a layout: its tag, as skopeo, umoci and podman look for it.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// The annotation with the full name, as `ctr image import` and `docker buildx` have it.
 const FULL_NAME: &str = "io.containerd.image.name";

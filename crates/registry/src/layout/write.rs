@@ -12,7 +12,7 @@ use crate::client::RegistryError;
 use crate::image::{Descriptor, Encoded, Hasher, Image, Index, MediaType, Reference};
 
 /// What the marker says.
-const MARKER_CONTENT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(crate) const MARKER_CONTENT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// Writes the image as an OCI layout whose index lists it alone, under the first reference's tag: tools that take a
 /// layout without asking which image expect exactly one. The documents keep the bytes a registry would get, so the digest
@@ -99,7 +99,7 @@ fn write_blobs(image: &Image, encoded: &Encoded, root: &Path) -> io::Result<BTre
     Ok(written)
 }
 
-fn copy_blob(descriptor: &Descriptor, mut source: Box<dyn Read + '_>, blobs: &BlobDir) -> io::Result<()> {
+pub(crate) fn copy_blob(descriptor: &Descriptor, mut source: Box<dyn Read + '_>, blobs: &BlobDir) -> io::Result<()> {
     let mut file = blobs.create()?;
     file.set_mode(0o644)?;
     copy_verified(descriptor, &mut source, &mut file)?;

@@ -1,0 +1,201 @@
+//! What COPY, ADD and bind mounts take out of the build context, as inputs of a key: names below the source, kinds, bytes,
+//! modes, link targets and extended attributes. Owners do not reach the image from there, and modification times are left
+//! out (see [`key`](super::key)).
+
+use std::collections::HashMap;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use sha2::{Digest as _, Sha256};
+use zuwai_snapshot::{Include, Kind as FileKind, Metadata, ModeChange, RootFs};
+
+use super::key::{Framed, Input, Inputs, Kind};
+use crate::context::{Dockerignore, files};
+use crate::step::StepError;
+
+/// How much of a file is read at once.
+const CHUNK: usize = 256 * 1024;
+
+/// The build context, and the hashes of the files that were read so far: several instructions take the same ones.
+pub(crate) struct Content<'a> {
+    root: &'a RootFs,
+    ignore: &'a Dockerignore,
+    read: Mutex<HashMap<PathBuf, [u8; 32]>>,
+}
+
+/// The hash of a file that some thread reads, once it is there.
+type Hashing = Mutex<Option<Result<[u8; 32], StepError>>>;
+
+/// One entry that comes along.
+struct Entry {
+    /// Its path in the context.
+    path: PathBuf,
+    /// Its path below the source it belongs to; of a source that is no folder, its name.
+    name: PathBuf,
+    /// The source's place among the sources.
+    source: usize,
+    metadata: Metadata,
+    /// The entry of the same source that it is a hard link of.
+    link_of: Option<PathBuf>,
+}
+
+impl<'a> Content<'a> {
+    pub(crate) fn new(root: &'a RootFs, ignore: &'a Dockerignore) -> Self {
+        Content { root, ignore, read: Mutex::default() }
+    }
+
+    /// Adds what these sources name. `chmod` is what becomes of the modes.
+    pub(crate) fn add(
+        &self,
+        inputs: &mut Inputs,
+        sources: &[String],
+        chmod: Option<&ModeChange>,
+    ) -> Result<(), StepError> {
+        let mut entries = Vec::new();
+        for (source, named) in files::matching(self.root, sources, Some(self.ignore))?.iter().enumerate() {
+            let mut walk =
+                Walk { content: self, source, top: &named.real, links: HashMap::new(), entries: &mut entries };
+            if named.kind == FileKind::Dir {
+                walk.below(&named.real, Path::new(""))?;
+            } else {
+                let name = named.path.file_name().map(PathBuf::from).unwrap_or_default();
+                walk.entry(named.real.clone(), name)?;
+            }
+        }
+        let hashes = self.hash_files(&entries)?;
+        for (entry, hash) in entries.iter().zip(hashes) {
+            inputs.0.push(self.input(entry, hash.as_ref(), chmod)?);
+        }
+        Ok(())
+    }
+
+    fn input(&self, entry: &Entry, content: Option<&[u8; 32]>, chmod: Option<&ModeChange>) -> Result<Input, StepError> {
+        let Metadata { kind, mode, rdev, .. } = entry.metadata;
+        let mut hash = Framed::new("entry");
+        hash.part(&(entry.source as u64).to_le_bytes());
+        hash.part(entry.name.as_os_str().as_bytes());
+        if let Some(first) = &entry.link_of {
+            hash.part(b"hard link");
+            hash.part(first.as_os_str().as_bytes());
+        }
+        hash.part(format!("{kind:?}").as_bytes());
+        let mode = chmod.map_or(mode, |change| change.apply(mode, kind == FileKind::Dir));
+        match kind {
+            FileKind::Symlink => hash.part(self.root.read_link(&entry.path)?.as_os_str().as_bytes()),
+            FileKind::CharDevice | FileKind::BlockDevice => hash.part(format!("{rdev:?} {mode:o}").as_bytes()),
+            _ => hash.part(format!("{mode:o}").as_bytes()),
+        }
+        hash.part(content.map_or(&[][..], |content| content));
+        let attributes = self.root.attributes(&entry.path)?;
+        hash.part(&(attributes.len() as u64).to_le_bytes());
+        for (name, value) in &attributes {
+            hash.part(name);
+            hash.part(value);
+        }
+        let name = entry.path.strip_prefix("/").unwrap_or(&entry.path).display().to_string();
+        let shown = (kind != FileKind::Symlink).then(|| format!("{mode:04o}"));
+        Ok(Input { kind: Kind::File, value: hash.finish(), name, shown })
+    }
+
+    /// The hash of each regular file's bytes, read on as many threads as the machine lets this process use.
+    fn hash_files(&self, entries: &[Entry]) -> Result<Vec<Option<[u8; 32]>>, StepError> {
+        let next = AtomicUsize::new(0);
+        let results: Vec<Hashing> = entries.iter().map(|_| Mutex::new(None)).collect();
+        let work = || {
+            let mut buffer = vec![0; CHUNK];
+            while let Some(place) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|place| *place < entries.len()) {
+                let entry = &entries[place];
+                if entry.metadata.kind == FileKind::File && entry.link_of.is_none() {
+                    *lock(&results[place]) = Some(self.hash_file(&entry.path, &mut buffer));
+                }
+            }
+        };
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
+        std::thread::scope(|scope| {
+            (1..threads.min(entries.len())).for_each(|_| drop(scope.spawn(work)));
+            work();
+        });
+        results
+            .into_iter()
+            .map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner).transpose())
+            .collect()
+    }
+
+    fn hash_file(&self, path: &Path, buffer: &mut [u8]) -> Result<[u8; 32], StepError> {
+        if let Some(hash) = lock(&self.read).get(path) {
+            return Ok(*hash);
+        }
+        let mut file = self.root.open_file(path)?;
+        let mut hash = Sha256::new();
+        loop {
+            match file.read(buffer) {
+                Ok(0) => break,
+                Ok(length) => hash.update(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(StepError::Read { path: path.to_owned(), source }),
+            }
+        }
+        let hash = hash.finalize().into();
+        lock(&self.read).insert(path.to_owned(), hash);
+        Ok(hash)
+    }
+}
+
+/// The entries of one source, folders before what is in them, names in order.
+struct Walk<'a> {
+    content: &'a Content<'a>,
+    source: usize,
+    /// The source itself.
+    top: &'a Path,
+    links: HashMap<(u64, u64), PathBuf>,
+    entries: &'a mut Vec<Entry>,
+}
+
+impl Walk<'_> {
+    /// What of a folder comes along, as [`zuwai_snapshot::copy()`] decides it.
+    fn below(&mut self, folder: &Path, relative: &Path) -> Result<(), StepError> {
+        for name in self.content.root.read_dir(folder)? {
+            let (path, relative) = (folder.join(&name), relative.join(&name));
+            let include = self.content.ignore.include(&self.top.join(&relative));
+            if include == Include::No {
+                continue;
+            }
+            let Some(metadata) = self.content.root.metadata(&path)? else { continue };
+            if metadata.kind != FileKind::Dir {
+                if include == Include::Yes {
+                    self.entry(path, relative)?;
+                }
+                continue;
+            }
+            // A hidden folder comes along if something in it does.
+            let before = self.entries.len();
+            self.entry(path.clone(), relative.clone())?;
+            self.below(&path, &relative)?;
+            if include == Include::Below && self.entries.len() == before + 1 {
+                self.entries.truncate(before);
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, path: PathBuf, name: PathBuf) -> Result<(), StepError> {
+        let Some(metadata) = self.content.root.metadata(&path)? else { return Ok(()) };
+        if metadata.kind == FileKind::Socket {
+            return Ok(());
+        }
+        let mut link_of = None;
+        if metadata.nlink > 1 && metadata.kind != FileKind::Dir {
+            link_of = self.links.get(&metadata.identity).cloned();
+            self.links.entry(metadata.identity).or_insert_with(|| name.clone());
+        }
+        self.entries.push(Entry { path, name, source: self.source, metadata, link_of });
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,149 @@
+//! What decides the layer of a step, by kind of [`Action`]. Every field of an action is named here, so that one that is
+//! added does not compile before somebody has said whether it decides anything.
+
+use std::path::PathBuf;
+
+use zuwai_registry::{Compression, Image};
+
+use super::content::Content;
+use super::key::{Inputs, Key, Kind};
+use crate::instruction::{Action, CopyAction, RunAction, WorkdirAction};
+use crate::request::{BuildRequest, CacheRequest};
+use crate::settings::Settings;
+use crate::step::{StepError, absolute, names_folder};
+
+/// What a stage begins with when it begins with an image or with nothing. Of the base's configuration nothing is taken
+/// but the layers: its environment, user and folder reach a layer through the actions that they decide.
+pub(super) fn of_base(name: &str, image: Option<&Image>, request: &BuildRequest, cache: &CacheRequest) -> Inputs {
+    let mut inputs = Inputs::default();
+    inputs.add(Kind::Base, format!("base image {name}"), &[layers(image).bytes()]);
+    inputs.show(Kind::Setting, "platform", &request.platform.to_string());
+    let compression = match request.compression {
+        Compression::Gzip { level } => format!("gzip {level}"),
+        Compression::Zstd { level } => format!("zstd {level}"),
+        Compression::None => "none".to_owned(),
+    };
+    inputs.show(Kind::Setting, "--compression", &compression);
+    inputs.show(Kind::Setting, "--snapshot-mode", &format!("{:?}", request.snapshot_mode).to_lowercase());
+    inputs.show(Kind::Setting, "--single-snapshot", if request.single_snapshot { "true" } else { "false" });
+    let mut ignored: Vec<String> = cache.ignored.iter().map(|path| path.display().to_string()).collect();
+    ignored.sort();
+    inputs.show(Kind::Setting, "--ignore-path", &ignored.join(" "));
+    inputs
+}
+
+/// The key of an image that COPY reads from.
+pub(super) fn of_image(image: &Image) -> Key {
+    layers(Some(image))
+}
+
+/// The files of an image, by the digests of its layers' tars.
+fn layers(image: Option<&Image>) -> Key {
+    let diff_ids: Vec<String> =
+        image.iter().flat_map(|image| &image.layers).map(|layer| layer.diff_id.to_string()).collect();
+    Key::of(&diff_ids.iter().map(String::as_bytes).collect::<Vec<_>>())
+}
+
+/// What an action reads besides the root filesystem that it finds. `origin` is the name and key of what `--from` names.
+/// An error is what would keep the action from being carried out.
+pub(super) fn of_action(
+    action: &Action,
+    settings: &Settings,
+    origin: Option<(&str, &Key)>,
+    content: &Content<'_>,
+) -> Result<Inputs, StepError> {
+    let mut inputs = Inputs::default();
+    match action {
+        Action::Run(action) => run(action, settings, &mut inputs),
+        Action::Copy(action) => copy(action, origin, content, &mut inputs)?,
+        Action::MakeDir(WorkdirAction { path, user }) => {
+            inputs.show(Kind::Argument, "folder", path);
+            inputs.show(Kind::Argument, "user", user);
+        }
+    }
+    Ok(inputs)
+}
+
+fn run(action: &RunAction, settings: &Settings, inputs: &mut Inputs) {
+    let RunAction { arguments, env, deciding, user, working_dir, text: _ } = action;
+    inputs.add(Kind::Command, "command", &arguments.iter().map(String::as_bytes).collect::<Vec<_>>());
+    for variable in &env[..*deciding] {
+        let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+        let entry = format!("{name}=");
+        let kept = settings.config().config.env.iter().any(|known| known.starts_with(&entry));
+        inputs.add(Kind::Variable, format!("{} {name}", if kept { "ENV" } else { "ARG" }), &[variable.as_bytes()]);
+        if let (Some(input), true) = (inputs.0.last_mut(), is_harmless(name, value)) {
+            input.shown = Some(value.to_owned());
+        }
+    }
+    inputs.show(Kind::Argument, "user", user);
+    inputs.show(Kind::Argument, "folder", working_dir);
+}
+
+fn copy(
+    action: &CopyAction,
+    origin: Option<(&str, &Key)>,
+    content: &Content<'_>,
+    inputs: &mut Inputs,
+) -> Result<(), StepError> {
+    let CopyAction { instruction: _, from, sources, destination, working_dir, chown, chmod, unpack } = action;
+    // `.` and slashes at the end mean nothing but that it is a folder.
+    let path: PathBuf = absolute(working_dir, destination).components().collect();
+    inputs.show(Kind::Argument, "destination", &path.display().to_string());
+    let as_folder = if names_folder(destination) { "a folder" } else { "a file or a folder" };
+    inputs.show(Kind::Argument, "destination's kind", as_folder);
+    inputs.show(Kind::Argument, "number of sources", if sources.len() > 1 { "several" } else { "one" });
+    inputs.show(Kind::Argument, "--chown", chown.as_deref().unwrap_or_default());
+    inputs.show(Kind::Argument, "--chmod", chmod.as_deref().unwrap_or_default());
+    inputs.show(Kind::Argument, "unpacking", if *unpack { "yes" } else { "no" });
+    if let (Some(_), Some((name, key))) = (from, origin) {
+        inputs.add(Kind::Origin, name, &[key.bytes()]);
+        inputs.add(Kind::Argument, "sources", &sources.iter().map(String::as_bytes).collect::<Vec<_>>());
+        return Ok(());
+    }
+    let chmod = chmod.as_deref().map(str::parse).transpose()?;
+    content.add(inputs, sources, chmod.as_ref())
+}
+
+/// Parts of names of variables whose values are nobody's business.
+const SECRET_NAMES: [&str; 10] = ["pass", "pwd", "secret", "token", "key", "auth", "cred", "private", "login", "pin"];
+
+/// Whether a value may be told: a version, a number or a yes or no, of a variable whose name does not speak of a secret.
+/// All else may be one, and is told by its hash alone.
+fn is_harmless(name: &str, value: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let looks_secret = SECRET_NAMES.iter().any(|part| name.contains(part));
+    let word = matches!(value, "" | "true" | "false" | "yes" | "no" | "on" | "off");
+    !looks_secret && (word || is_version(value))
+}
+
+/// Numbers with dots between them, maybe behind a `v`: too short and too plain for a secret.
+fn is_version(value: &str) -> bool {
+    let numbers = value.strip_prefix('v').unwrap_or(value);
+    value.len() <= 16
+        && numbers
+            .split('.')
+            .all(|part| (1..=5).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_a_secret_is_not_told() {
+        for (name, value) in [("VERSION", "1.2"), ("NODE_VERSION", "v20.11.1"), ("DEBUG", "true"), ("JOBS", "4")] {
+            assert!(is_harmless(name, value), "{name}={value}");
+        }
+        for (name, value) in [
+            ("VERSION", "glpat-x1"),
+            ("DB_PASSWORD", "1.2"),
+            ("NPM_TOKEN", "1"),
+            ("PORT", "8080808080"),
+            ("URL", "https://a:b@c"),
+            ("X", "hunter2"),
+        ] {
+            assert!(!is_harmless(name, value), "{name}={value}");
+        }
+    }
+}

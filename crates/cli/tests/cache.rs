@@ -1,0 +1,297 @@
+//! The cache of layers, end to end: against Debian's docker-registry and against a folder, in an unprivileged container.
+//! What is downloaded and uploaded is counted in the registry's own log.
+
+#![allow(clippy::unwrap_used)] // Where a helper fails, the test fails.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use zuwai_lab::base::{Base, mirror};
+use zuwai_lab::layout::{Layout, text};
+use zuwai_lab::registry::Options;
+use zuwai_lab::{Executor, Output, Registry, Scratch};
+
+/// Five stages, two of which are read by COPY and one of which another begins with.
+const FIVE: &str = "FROM busybox AS tools\n\
+    WORKDIR /tools\n\
+    RUN echo tool > tool && touch -d @1000000000 tool\n\
+    FROM busybox AS dependencies\n\
+    ARG VERSION=1.2\n\
+    COPY package.json lock.json /app/\n\
+    RUN echo installed $VERSION > /app/modules\n\
+    FROM dependencies AS compile\n\
+    COPY --chmod=0644 src /app/src\n\
+    COPY --from=tools /tools/tool /usr/bin/tool\n\
+    RUN cat /app/src/main /app/modules > /app/out\n\
+    FROM dependencies AS check\n\
+    RUN echo checked > /app/report\n\
+    FROM busybox\n\
+    ENV LEVEL=1\n\
+    WORKDIR /srv\n\
+    COPY --from=compile /app/out ./\n\
+    COPY --from=check /app/report ./\n\
+    RUN cat out report > all\n\
+    LABEL a=b\n\
+    CMD [\"cat\", \"/srv/all\"]\n";
+
+struct Stand {
+    mirror: Registry,
+    registry: Registry,
+    executor: Executor,
+    scratch: Scratch,
+    context: PathBuf,
+}
+
+impl Stand {
+    fn new(dockerfile: &str) -> Stand {
+        let scratch = Scratch::new().unwrap();
+        let context = scratch.folder("context").unwrap();
+        fs::create_dir(context.join("src")).unwrap();
+        for (name, content) in
+            [("Dockerfile", dockerfile), ("package.json", "{}"), ("lock.json", "[]"), ("src/main", "main 1\n")]
+        {
+            fs::write(context.join(name), content).unwrap();
+        }
+        Stand {
+            mirror: mirror(&[Base::Busybox], &Options::default()).unwrap(),
+            registry: Registry::start(&Options::default()).unwrap(),
+            executor: Executor::new(Path::new(env!("CARGO_BIN_EXE_zuwai"))).unwrap(),
+            scratch,
+            context,
+        }
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        fs::write(self.context.join(name), content).unwrap();
+    }
+
+    fn destination(&self, tag: &str) -> String {
+        format!("--destination={}/app:{tag}", self.registry.host())
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        let (mirror, registry) = (self.mirror.host(), self.registry.host());
+        let mut arguments = vec![
+            "--dockerfile=Dockerfile".to_owned(),
+            "--context=dir:///workspace".to_owned(),
+            format!("--registry-mirror={mirror}"),
+            format!("--insecure-registry={mirror}"),
+            format!("--insecure-registry={registry}"),
+            "--skip-default-registry-fallback".to_owned(),
+        ];
+        arguments.extend(words.iter().map(|&word| word.to_owned()));
+        let folder = self.scratch.folder("cache").unwrap();
+        let container = self.executor.container().mount(&self.context, "/workspace").mount_writable(&folder, "/kept");
+        container.env("NO_COLOR", "1").time_limit(Duration::from_mins(2)).run(arguments).unwrap()
+    }
+
+    /// Builds and pushes with the cache, and says what was made and what was moved.
+    fn build(&self, tag: &str, words: &[&str]) -> Build {
+        let (mirror, registry) = (self.mirror.requests().len(), self.registry.requests().len());
+        let begin = Instant::now();
+        let output = self.run(&[&[self.destination(tag).as_str(), "--cache=true", "--explain-cache"], words].concat());
+        let took = begin.elapsed();
+        assert!(output.status.success(), "{output}");
+        Build {
+            output,
+            took,
+            pulled: self.mirror.requests()[mirror..].to_vec(),
+            moved: self.registry.requests()[registry..].to_vec(),
+        }
+    }
+
+    /// The manifest and the config of a pushed image, without the times at which it was made.
+    fn image(&self, tag: &str) -> (Value, Value) {
+        let folder = self.scratch.path().join(format!("pulled-{tag}"));
+        let layout = self.registry.pull(&format!("app:{tag}"), &folder).unwrap();
+        let manifest = layout.document(text(&layout.index().unwrap()[0], "digest").unwrap()).unwrap();
+        let mut config = layout.document(text(&manifest["config"], "digest").unwrap()).unwrap();
+        config["created"] = Value::Null;
+        for row in config["history"].as_array_mut().unwrap() {
+            if row["comment"] == "buildkit.dockerfile.v0" {
+                row["created"] = Value::Null;
+            }
+        }
+        (manifest["layers"].clone(), config)
+    }
+}
+
+struct Build {
+    output: Output,
+    took: Duration,
+    pulled: Vec<String>,
+    moved: Vec<String>,
+}
+
+impl Build {
+    fn lines(&self, start: &str) -> Vec<String> {
+        let said = self.output.err();
+        said.lines().filter_map(|line| line.split_once("] ")?.1.strip_prefix(start).map(str::to_owned)).collect()
+    }
+
+    fn hits(&self) -> Vec<String> {
+        self.lines("Using caching version of cmd: ")
+    }
+
+    fn misses(&self) -> Vec<String> {
+        self.lines("No cached layer found for cmd ")
+    }
+
+    /// Blobs that were downloaded, configs of images left out: what is larger than them.
+    fn downloads(&self) -> Vec<&String> {
+        let get = |line: &&String| line.contains("\"GET ") && line.contains("/blobs/");
+        self.pulled.iter().chain(&self.moved).filter(get).collect()
+    }
+
+    fn uploads(&self) -> usize {
+        self.moved.iter().filter(|line| line.contains("\"PUT ") && line.contains("/blobs/uploads/")).count()
+    }
+
+    fn unpacked(&self) -> bool {
+        self.output.err().contains("Unpacking rootfs")
+    }
+}
+
+#[test]
+fn a_build_of_five_stages_that_is_all_in_the_cache_moves_no_layer_and_unpacks_nothing() {
+    let stand = Stand::new(FIVE);
+    let cold = stand.build("cold", &[]);
+    assert_eq!(cold.hits(), [""; 0], "{}", cold.output);
+    let warm = stand.build("warm", &[]);
+    assert_eq!(warm.misses(), [""; 0], "{}", warm.output);
+    assert_eq!(warm.hits().len(), 4, "only the last stage is walked: {}", warm.output);
+    assert!(!warm.unpacked() && !warm.output.err().contains("Building stage 'dependencies'"), "{}", warm.output);
+    // The base's config is the one thing that comes down, and the image's config the one thing that goes up.
+    assert!(warm.downloads().len() <= 1, "{:?}", warm.downloads());
+    assert!(warm.uploads() <= 1, "{:?}", warm.moved);
+    assert!(warm.took < Duration::from_secs(3), "it took {:?}: {}", warm.took, warm.output);
+    assert_eq!(stand.image("warm"), stand.image("cold"));
+}
+
+#[test]
+fn one_miss_does_not_end_the_looking_and_is_explained() {
+    let stand = Stand::new(FIVE);
+    stand.build("one", &[]);
+    stand.write("src/main", "main 2\n");
+    let two = stand.build("two", &[]);
+    let misses = two.misses();
+    assert_eq!(
+        misses,
+        [
+            "COPY --chmod=0644 src /app/src: content of src/main changed",
+            "COPY --from=tools /tools/tool /usr/bin/tool: it follows COPY --chmod=0644 src /app/src: content of src/main \
+             changed",
+            "RUN cat /app/src/main /app/modules > /app/out: it follows COPY --chmod=0644 src /app/src: content of \
+             src/main changed",
+            "COPY --from=compile /app/out ./: the stage compile changed",
+            "COPY --from=check /app/report ./: it follows COPY --from=compile /app/out ./: the stage compile changed",
+            "RUN cat out report > all: it follows COPY --from=compile /app/out ./: the stage compile changed",
+        ],
+        "{}",
+        two.output
+    );
+    assert!(two.hits().contains(&"RUN echo installed $VERSION > /app/modules".to_owned()), "{}", two.output);
+    let made = stand.image("two");
+    stand.write("Dockerfile", &FIVE.replace("ARG VERSION=1.2", "ARG VERSION=1.3"));
+    let three = stand.build("three", &[]);
+    let version = "RUN echo installed $VERSION > /app/modules: ARG VERSION: 1.2 → 1.3";
+    assert!(three.misses().contains(&version.to_owned()), "{}", three.output);
+    stand.write("Dockerfile", FIVE);
+    let again = stand.build("again", &[]);
+    assert_eq!(again.misses(), [""; 0], "{}", again.output);
+    assert_eq!(stand.image("again"), made);
+}
+
+#[test]
+fn a_folder_serves_as_well_and_needs_no_registry() {
+    let stand = Stand::new(FIVE);
+    for place in ["--cache-repo=oci:/kept/here", "--cache-dir=/kept"] {
+        let words = ["--no-push", "--cache", place];
+        let cold = stand.run(&words).success().unwrap();
+        assert!(!cold.err().contains("Using caching version"), "{cold}");
+        let warm = stand.run(&words).success().unwrap();
+        assert!(!warm.err().contains("No cached layer") && !warm.err().contains("Unpacking rootfs"), "{warm}");
+    }
+    assert!(stand.registry.requests().is_empty());
+    Layout::open(&stand.scratch.path().join("cache/layers")).unwrap();
+}
+
+#[test]
+fn damage_is_a_miss_with_a_warning_and_mended() {
+    let stand = Stand::new("FROM busybox\nRUN echo one > /one\nRUN cat /one /dev/null > /two\n");
+    let repository = format!("--cache-repo={}/kept", stand.registry.host());
+    stand.build("one", &[&repository]);
+    let storage = stand.registry.storage();
+    let first = stand.image("one").0[1]["digest"].as_str().unwrap().to_owned();
+    // The second step is to be made anew: then the first one's bytes are needed.
+    stand.write("Dockerfile", "FROM busybox\nRUN echo one > /one\nRUN cat /one /one > /two\n");
+    storage.corrupt(&first, |bytes| bytes[20] ^= 1).unwrap();
+    let two = stand.build("two", &[&repository]);
+    assert!(two.output.err().contains("WARN") && two.output.err().contains("is not used"), "{}", two.output);
+    assert_eq!(two.hits(), [""; 0], "{}", two.output);
+
+    // Nobody's entry: a tag that somebody else has moved.
+    let tags = stand.registry.storage().tags("kept").unwrap();
+    let (one, other) = (&tags[0], &tags[1]);
+    let manifest = storage.tag("kept", other).unwrap();
+    storage.point("kept", one, &manifest).unwrap();
+    let three = stand.build("three", &[&repository]);
+    assert!(three.output.err().contains("is not used: its key is not the one of its content"), "{}", three.output);
+}
+
+#[test]
+fn a_cache_that_refuses_is_a_warning() {
+    let stand = Stand::new("FROM busybox\nRUN echo one > /one\n");
+    // The mirror's storage can only be read.
+    let repository = format!("--cache-repo={}/kept", stand.mirror.host());
+    let build = stand.build("one", &[&repository]);
+    assert!(build.output.err().contains("does not take new layers"), "{}", build.output);
+    let absent = format!("127.0.0.1:{}", zuwai_lab::server::free_port().unwrap());
+    let build = stand.build("two", &[&format!("--cache-repo={absent}/kept"), &format!("--insecure-registry={absent}")]);
+    assert!(build.output.err().contains("cannot be read, and the build goes on without"), "{}", build.output);
+    // What is kept is used, and nothing new is kept.
+    stand.build("three", &[]);
+    stand.write("Dockerfile", "FROM busybox\nRUN echo one > /one\nRUN echo two > /two\n");
+    for tag in ["four", "five"] {
+        let build = stand.build(tag, &["--no-push-cache"]);
+        assert_eq!((build.hits().len(), build.misses().len()), (1, 1), "{}", build.output);
+    }
+    assert_eq!(stand.build("six", &["--cache-ttl=0"]).hits(), [""; 0]);
+}
+
+#[test]
+fn a_layer_out_of_the_cache_is_unpacked_where_a_step_behind_it_needs_it() {
+    let dockerfile = "FROM busybox AS first\nCOPY lock.json /stay/\nRUN rm /etc/group && echo one > /one\n\
+        COPY src /src\nRUN cat /one /src/main > /two && ls /stay /etc > /list\n\
+        FROM busybox\nCOPY --from=first /two /list /\n";
+    let stand = Stand::new(dockerfile);
+    // COPY is carried out each time, and RUN behind it found.
+    let words = ["--cache-copy-layers=false", "--reproducible=false"];
+    let one = stand.build("one", &words);
+    let two = stand.build("two", &words);
+    assert_eq!(one.hits().len(), 0, "{}", one.output);
+    assert_eq!(two.hits().len(), 2, "{}", two.output);
+    assert_eq!(stand.image("two").0, stand.image("one").0);
+    stand.write("src/main", "main 2\n");
+    let three = stand.build("three", &words);
+    assert_eq!(three.hits(), ["RUN rm /etc/group && echo one > /one"], "{}", three.output);
+    let folder = stand.scratch.path().join("pulled-three");
+    let layout = stand.registry.pull("app:three", &folder).unwrap();
+    let manifest = layout.document(text(&layout.index().unwrap()[0], "digest").unwrap()).unwrap();
+    let tar = layout.layer(&manifest["layers"][1]).unwrap();
+    let tar = String::from_utf8_lossy(&tar).into_owned();
+    assert!(tar.contains("one\nmain 2\n") && tar.contains("lock.json") && !tar.contains("group\n"), "{tar}");
+}
+
+#[test]
+fn single_snapshot_has_one_entry_for_a_stage() {
+    let stand = Stand::new(FIVE);
+    stand.build("one", &["--single-snapshot"]);
+    let two = stand.build("two", &["--single-snapshot"]);
+    assert!(!two.unpacked(), "{}", two.output);
+    assert_eq!(stand.image("two"), stand.image("one"));
+    let three = stand.build("three", &[]);
+    assert_eq!(three.hits(), [""; 0], "{}", three.output);
+}
