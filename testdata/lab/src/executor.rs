@@ -17,6 +17,25 @@ use crate::{Container, Engine};
 /// What the executor's image is called in the lab.
 const IMAGE: &str = "localhost/zuwai/executor:lab";
 
+/// The executor's images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variant {
+    /// `deploy/Dockerfile`: the binary and nothing to run a script with.
+    Plain,
+    /// `deploy/debug.Dockerfile`: with busybox, whose `sh` runners start.
+    Debug,
+}
+
+impl Variant {
+    /// The Dockerfile it is built with, relative to the repository.
+    pub fn dockerfile(self) -> &'static str {
+        match self {
+            Variant::Plain => "deploy/Dockerfile",
+            Variant::Debug => "deploy/debug.Dockerfile",
+        }
+    }
+}
+
 /// The executor's image, ready to run.
 #[derive(Debug)]
 pub struct Executor {
@@ -26,13 +45,18 @@ pub struct Executor {
 impl Executor {
     /// Packs the binary into the image, once for each binary, and makes an engine that has it.
     pub fn new(binary: &Path) -> Result<Self> {
-        let store = image_store(binary)?;
+        Self::of_variant(binary, Variant::Plain)
+    }
+
+    /// The same for the other image.
+    pub fn of_variant(binary: &Path, variant: Variant) -> Result<Self> {
+        let store = image_store(binary, variant)?;
         Ok(Self { engine: Engine::new(&[&store])? })
     }
 
     /// The same, with a disk that holds no more than so many bytes.
     pub fn in_little_space(binary: &Path, bytes: u64) -> Result<Self> {
-        let store = image_store(binary)?;
+        let store = image_store(binary, Variant::Plain)?;
         Ok(Self { engine: Engine::in_little_space(bytes, &[&store])? })
     }
 
@@ -48,25 +72,29 @@ impl Executor {
 }
 
 /// The storage folder with the image in it.
-fn image_store(binary: &Path) -> Result<PathBuf> {
+fn image_store(binary: &Path, variant: Variant) -> Result<PathBuf> {
     let bytes = fs::read(binary)
         .with_context(|| format!("read {}: build it first with `cargo build --package zuwai`", binary.display()))?;
-    let dockerfile = repository().join("deploy/Dockerfile");
+    let dockerfile = repository().join(variant.dockerfile());
     let recipe = fs::read(&dockerfile).with_context(|| format!("read {}", dockerfile.display()))?;
     let key = sha256(&[sha256(&bytes), sha256(&recipe)].concat().into_bytes());
     let name = binary.file_name().unwrap_or_default().to_string_lossy();
-    made_once(&format!("executor-{name}"), &key[..16], |part| {
+    let kind = match variant {
+        Variant::Plain => "executor",
+        Variant::Debug => "executor-debug",
+    };
+    made_once(&format!("{kind}-{name}"), &key[..16], |part| {
         let engine = Engine::keeping_images_in(part)?;
         let tree = engine.scratch().folder("tree")?;
-        lay_out(binary, &tree)?;
+        lay_out(binary, variant, &tree)?;
         let mut build = engine.podman();
         build.args(["build", "--quiet", "--network=none", "--tag", IMAGE, "--file"]).arg(&dockerfile).arg(&tree);
-        must(&mut build).context("build the executor's image from deploy/Dockerfile").map(drop)
+        must(&mut build).with_context(|| format!("build the executor's image from {}", variant.dockerfile())).map(drop)
     })
 }
 
-/// Lays out the files of the executor's image: what `deploy/Dockerfile` copies.
-pub fn lay_out(binary: &Path, tree: &Path) -> Result<()> {
+/// Lays out the files of an executor's image: what its Dockerfile copies.
+pub fn lay_out(binary: &Path, variant: Variant, tree: &Path) -> Result<()> {
     let folder = |path: &str, mode: u32| -> Result<()> {
         let path = tree.join(path);
         fs::create_dir_all(&path)
@@ -87,7 +115,23 @@ pub fn lay_out(binary: &Path, tree: &Path) -> Result<()> {
     must(Command::new("strip").arg("-o").arg(&executor).arg(binary)).context("strip the binary")?;
     fs::set_permissions(&executor, fs::Permissions::from_mode(0o755)).context("make the binary executable")?;
     ensure!(is_static(&executor)?, "{} asks for a dynamic loader: a FROM scratch image has none", binary.display());
-    symlink("executor", tree.join("kaniko/warmer")).context("link the warmer")
+    symlink("executor", tree.join("kaniko/warmer")).context("link the warmer")?;
+    if variant == Variant::Debug {
+        folder("bin", 0o755)?;
+        folder("busybox", 0o755)?;
+        lay_out_busybox(tree)?;
+    }
+    Ok(())
+}
+
+/// Every applet by its name, and `/bin/sh`, which scripts begin with.
+fn lay_out_busybox(tree: &Path) -> Result<()> {
+    let program = tree.join("busybox/busybox");
+    fs::copy("/bin/busybox", &program).context("copy /bin/busybox (of the package busybox-static)")?;
+    for applet in must(Command::new(&program).arg("--list"))?.lines().filter(|applet| *applet != "busybox") {
+        symlink("busybox", tree.join("busybox").join(applet)).with_context(|| format!("link {applet}"))?;
+    }
+    symlink("/busybox/sh", tree.join("bin/sh")).context("link /bin/sh")
 }
 
 /// Whether an ELF file starts without a dynamic loader: it has no segment of the type `PT_INTERP`.
