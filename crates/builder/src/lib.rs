@@ -27,6 +27,7 @@ pub mod isolation;
 mod output;
 mod passwd;
 mod plan;
+mod reach;
 pub mod request;
 mod settings;
 mod stage;
@@ -166,7 +167,9 @@ fn build_in(
     tools.isolation.begin(&work.parked(), &context.root)?;
     let build = || {
         let folder = tools.isolation.moved(&context.root, &work.parked());
-        let context = RootFs::open(&folder, Ignore::new([]))?;
+        // The work folder may lie in the context, as it does when that is somebody's home.
+        let own = work.path().strip_prefix(&folder).map(|below| Path::new("/").join(below));
+        let context = RootFs::open(&folder, Ignore::new(own))?;
         let created = timestamp(request);
         let shop = Workshop { request, tools, work, blobs, context, ignore, created, cache };
         let image = stage::build_stages(&shop, plan);

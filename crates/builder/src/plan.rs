@@ -12,6 +12,7 @@ use crate::dockerfile::{Dockerfile, StageSource};
 use crate::error::BuildError;
 use crate::event::Event;
 use crate::instruction::{self, InstructionError, Placed};
+use crate::reach;
 use crate::request::BuildRequest;
 use crate::settings::{Globals, Settings};
 use crate::syntax::{Span, SyntaxError, suggest};
@@ -150,6 +151,13 @@ impl<'a> Plan<'a> {
         let stage = request.target.as_deref().map(str::to_lowercase);
         let host = Platform::host();
         let globals = Globals::new(dockerfile, &request.build_args, &request.platform, &host, stage.as_deref())?;
+        if let Some(command) = reach::first_command(dockerfile, target, &globals) {
+            tools.isolation.check_run().map_err(|error| BuildError::Step {
+                span: command.span.clone(),
+                text: command.text.clone(),
+                source: Box::new(error.into()),
+            })?;
+        }
         let blobs = work.blobs();
         let blobs = BlobDir::open(&blobs).map_err(|source| BuildError::Work { path: blobs, source })?;
         let mut planner = Planner {

@@ -124,3 +124,11 @@ pub struct OutputRequest {
     /// A file with one `repository:tag@digest` line for each destination.
     pub image_name_tag_with_digest_file: Option<PathBuf>,
 }
+
+impl OutputRequest {
+    /// Whether the image itself is written somewhere.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.tar_path.is_some() || self.oci_layout_path.is_some()
+    }
+}

@@ -350,19 +350,26 @@ impl<'a> StageBuilder<'a> {
         let image = Image { config, layers, format: self.format, annotations: BTreeMap::new() };
         let index = self.planned.index;
         let folder = self.shop.work.stage(index);
-        match self.live.take() {
-            Some(live) if self.planned.hands_on => done.handed_on = Some(live),
+        let in_use = match self.live.take() {
+            Some(live) if self.planned.hands_on => {
+                done.handed_on = Some(live);
+                true
+            }
             // The root of the target is left to the end of the build.
-            Some(_) if self.planned.is_target => {}
-            Some(live) => self.shop.tools.isolation.leave(&live.root, &folder)?,
+            Some(_) if self.planned.is_target => true,
+            Some(live) => {
+                self.shop.tools.isolation.leave(&live.root, &folder)?;
+                self.planned.is_read
+            }
             None if self.planned.is_read => {
                 self.unpack_aside(&folder, &image.layers, &self.planned.base_name)?;
+                true
             }
-            None => {}
-        }
+            None => false,
+        };
         if self.planned.is_read {
             done.trees.insert(index, Arc::new(RootFs::open(&folder, Ignore::default())?));
-        } else if folder.exists() {
+        } else if !in_use && folder.exists() {
             std::fs::remove_dir_all(&folder).map_err(|source| BuildError::Work { path: folder, source })?;
         }
         done.images.insert(index, image.clone());

@@ -77,7 +77,15 @@ impl Command {
         let mut words = words.into_iter();
         let command = words.next().map_or("build", String::as_str);
         match command {
-            "build" => {}
+            // As docker build has it: the context stands without a flag.
+            "build" => {
+                if let Some(context) = words.next() {
+                    if values.text("context").is_some() {
+                        return Err(stray(context, &program).hint("the context is given already, by --context"));
+                    }
+                    values.given.insert("context", vec![context.clone()]);
+                }
+            }
             "version" => return Ok(Self::Version),
             "help" => return Ok(Self::Help(help(&mut parser))),
             "login" | "push" | "bake" | "doctor" | "plan" | "completion" => {
@@ -108,7 +116,9 @@ fn parser(program: &str) -> Parser {
     let words = Arg::new(WORDS).num_args(0..).hide(true).action(ArgAction::Append);
     let mut parser = Parser::new(program.to_owned())
         .about("Builds a container image from a Dockerfile, without a daemon and without privileges")
-        .override_usage(format!("{program} [build] [FLAGS]\n       {program} version"))
+        .override_usage(format!(
+            "{program} [FLAGS]\n       {program} build [FLAGS] [CONTEXT]\n       {program} version"
+        ))
         .term_width(100)
         .disable_help_flag(true)
         .arg(words);
@@ -358,6 +368,7 @@ mod tests {
 
     #[test]
     fn empty_words_are_passed_over_and_others_are_not() {
+        let values_of = values;
         let values = values(&["", "--no-push", "", "--target", "", ""]);
         assert!(values.switch("no-push"));
         assert_eq!(values.text("target"), None);
@@ -366,7 +377,10 @@ mod tests {
             "unknown command \"words\" for \"executor\" (a value that holds blanks must be quoted, as in --label \"key=two \
              words\")"
         );
-        assert!(message(&["build", "now"]).starts_with("unknown command \"now\""));
+        assert_eq!(values_of(&["build", "--no-push", "here"]).text("context"), Some("here"));
+        assert!(message(&["build", "here", "now"]).starts_with("unknown command \"now\""));
+        assert!(message(&["build", "-c", "here", "now"]).contains("by --context"));
+        assert!(message(&["here"]).starts_with("unknown command \"here\""));
     }
 
     #[test]

@@ -188,6 +188,14 @@ pub(crate) static FLAGS: &[Flag] = &[
         Output,
         "What the image is called and where it is pushed to; may be given several times",
     ),
+    short(
+        "tag",
+        't',
+        List("IMAGE"),
+        Works,
+        Output,
+        "What the image is called in --tar-path and --oci-layout-path; it is not pushed. May be given several times",
+    ),
     flag("no-push", Switch(false), Works, Output, "Do not push [env: KANIKO_NO_PUSH]"),
     flag("tar-path", Text("FILE"), Works, Output, "Write the image as an archive, as docker save does"),
     flag("oci-layout-path", Text("FOLDER"), Works, Output, "Write the image as a folder in OCI image layout"),
@@ -392,6 +400,14 @@ pub(crate) static FLAGS: &[Flag] = &[
         "Tell of every step that is not in the cache what differs from the build before",
     ),
     flag(
+        "isolation",
+        Word(&["auto", "direct", "namespace"]),
+        Works,
+        Container,
+        "Where RUN runs: direct is the container's own root filesystem, namespace a private one (user namespaces, or root \
+         that may mount); auto takes namespace where the kernel allows it. `doctor` tells which and why [default: auto]",
+    ),
+    flag(
         "force",
         Switch(false),
         Works,
@@ -477,18 +493,24 @@ mod tests {
             skip-tls-verify-registry registry-certificate registry-client-cert registry-map registry-mirror \
             skip-default-registry-fallback tarPath whitelist-var-run snapshotMode customPlatform";
         let fork = "pre-cleanup preserve-context materialize annotation credential-helpers image-format secret dryrun";
-        let own = "explain-cache";
+        let own = "explain-cache tag isolation";
         let known: BTreeSet<_> = FLAGS.iter().map(|flag| flag.name).collect();
-        let wanted: BTreeSet<_> =
-            kaniko.split_whitespace().chain(fork.split_whitespace()).chain(own.split_whitespace()).collect();
+        let wanted: BTreeSet<_> = [kaniko, fork, own].into_iter().flat_map(str::split_whitespace).collect();
         assert_eq!(known, wanted);
         assert_eq!(FLAGS.len(), known.len());
     }
 
     #[test]
-    fn the_letters_are_kanikos() {
+    fn the_letters_are_kanikos_and_dockers() {
         let letters: BTreeSet<_> = FLAGS.iter().filter_map(|flag| Some((flag.short?, flag.name))).collect();
-        let wanted = [('b', "bucket"), ('c', "context"), ('d', "destination"), ('f', "dockerfile"), ('v', "verbosity")];
+        let wanted = [
+            ('b', "bucket"),
+            ('c', "context"),
+            ('d', "destination"),
+            ('f', "dockerfile"),
+            ('t', "tag"),
+            ('v', "verbosity"),
+        ];
         assert_eq!(letters, BTreeSet::from(wanted));
     }
 

@@ -13,14 +13,17 @@ mod error;
 mod feature_flags;
 mod flags;
 mod git_options;
+mod isolation;
 mod machine;
 mod progress;
 mod registry_options;
 mod request;
 mod signals;
 mod tools;
+mod user_namespace;
 mod values;
 mod version;
+mod work_place;
 
 use std::env;
 use std::ffi::OsString;
@@ -35,6 +38,7 @@ use zuwai_registry::Digest;
 use crate::args::{Command, Values};
 use crate::environment::Environment;
 use crate::error::Failure;
+use crate::isolation::Facts;
 use crate::progress::{Console, Format, LogOptions, Timings, Verbosity};
 use crate::signals::Signalled;
 use crate::tools::{Container, Toolbox};
@@ -43,9 +47,12 @@ fn main() -> ExitCode {
     // Files get the modes they are meant to have, whatever the launcher's mask.
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
     zuwai_registry::transport::install_crypto();
-    let environment = Environment::capture();
     let arguments: Vec<OsString> = env::args_os().collect();
     let program = args::program_name(&arguments);
+    if program == user_namespace::MAPPER {
+        return user_namespace::map_ids(&arguments);
+    }
+    let environment = Environment::capture();
     match Command::parse(&arguments, &environment) {
         Ok(Command::Version) => print(&version::version(&program)),
         Ok(Command::Help(text)) => print(text.trim_end()),
@@ -96,13 +103,18 @@ fn build(program: &str, values: &Values, environment: &Environment, console: &Co
     for warning in wanted.warnings.iter().chain(&unread) {
         console.tell(Verbosity::Warning, warning);
     }
+    let facts = Facts::find(environment);
+    let choice = facts.choose(wanted.isolation)?;
+    let names = &wanted.build.context.transport;
     let container = Container {
         own_folder: &own_folder,
+        named: values.text("kaniko-dir").or_else(|| environment.text("KANIKO_DIR")).is_some(),
         current_directory: &current_directory,
         force: wanted.force,
         ignored: wanted.ignored,
+        names: (names.resolv_conf.clone(), names.hosts.clone()),
     };
-    let tools = Toolbox::new(container, wanted.client, keychain, environment)?;
+    let tools = Toolbox::new(&container, facts, choice, wanted.client, keychain, environment)?;
     let signalled = Signalled::listen(tools.cancel())
         .map_err(|error| Failure::of("error building image: listen to signals", &error, None))?;
     let timings = Timings::new(console);

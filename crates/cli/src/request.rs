@@ -13,6 +13,7 @@ use zuwai_registry::{ClientOptions, Compression, ImageFormat, Platform, Referenc
 
 use crate::args::{UsageError, Values};
 use crate::environment::Environment;
+use crate::isolation::Asked;
 use crate::progress::{Format, LogOptions, Verbosity};
 use crate::values::pair;
 use crate::{cache_options, feature_flags, git_options, registry_options};
@@ -21,6 +22,8 @@ use crate::{cache_options, feature_flags, git_options, registry_options};
 pub(crate) struct Wanted {
     pub(crate) build: BuildRequest,
     pub(crate) client: ClientOptions,
+    /// Where commands run.
+    pub(crate) isolation: Asked,
     /// `--force`.
     pub(crate) force: bool,
     /// Paths of the container that are no part of any image, as the user named them.
@@ -56,12 +59,12 @@ pub(crate) fn wanted(
     transport: TransportOptions,
 ) -> Result<Wanted, UsageError> {
     let mut warnings = values.warnings.clone();
-    let destinations = destinations(values)?;
-    let push = !values.switch("no-push");
-    if push && destinations.is_empty() {
-        return Err(UsageError::new("you must provide --destination, or use --no-push"));
-    }
+    let (destinations, push) = destinations(values)?;
     let outputs = outputs(values, &destinations)?;
+    if !push && !values.switch("no-push") && !outputs.any() {
+        return Err(UsageError::new("nothing would become of the image: --tag names it and pushes it nowhere")
+            .hint("write it with --tar-path or --oci-layout-path, or push it with --destination in place of --tag"));
+    }
     let (compression, image_format) = compression(values, outputs.tar_path.is_some())?;
     let context = ContextRequest {
         location: values.text("context").unwrap_or("/workspace/").to_owned(),
@@ -102,6 +105,7 @@ pub(crate) fn wanted(
     Ok(Wanted {
         build,
         client,
+        isolation: Asked::named(values.text("isolation")),
         force: values.switch("force"),
         ignored: ignored(values)?,
         credentials_in_variables: registry_options::credentials_in_variables(values)?,
@@ -118,17 +122,28 @@ fn dockerfile(values: &Values) -> Result<PathBuf, UsageError> {
     Ok(PathBuf::from(name))
 }
 
-fn destinations(values: &Values) -> Result<Vec<Reference>, UsageError> {
-    let parse = |text: &String| {
-        let reference: Reference = text.parse().map_err(|error| UsageError::new(format!("--destination: {error}")))?;
+/// What the image is called, and whether it is pushed there.
+fn destinations(values: &Values) -> Result<(Vec<Reference>, bool), UsageError> {
+    let parse = |flag: &str, text: &String| {
+        let reference: Reference = text.parse().map_err(|error| UsageError::new(format!("--{flag}: {error}")))?;
         if reference.digest().is_some() {
-            return Err(UsageError::new(format!(
-                "--destination: {text} names a digest, and an image is pushed to a tag"
-            )));
+            return Err(UsageError::new(format!("--{flag}: {text} names a digest, and an image is pushed to a tag")));
         }
         Ok(reference)
     };
-    values.list("destination").iter().map(parse).collect()
+    let all = |flag: &str| values.list(flag).iter().map(|text| parse(flag, text)).collect::<Result<Vec<_>, _>>();
+    let (destinations, tags) = (all("destination")?, all("tag")?);
+    match (destinations.is_empty(), tags.is_empty()) {
+        (false, false) => {
+            Err(UsageError::new("--tag names an image that is pushed nowhere, and --destination one that is pushed")
+                .hint("give all names as --destination, or all as --tag"))
+        }
+        (true, false) => Ok((tags, false)),
+        (true, true) if !values.switch("no-push") => {
+            Err(UsageError::new("you must provide --destination, or use --no-push"))
+        }
+        _ => Ok((destinations, !values.switch("no-push"))),
+    }
 }
 
 fn outputs(values: &Values, destinations: &[Reference]) -> Result<OutputRequest, UsageError> {
@@ -326,6 +341,17 @@ pub(crate) mod tests {
             "{capital}"
         );
         assert!(message(&["--no-push", "--image-name-with-digest-file=x"]).contains("there is none"));
+    }
+
+    #[test]
+    fn a_tag_names_an_image_that_is_written_and_not_pushed() {
+        let build =
+            wish(&["build", "-t", "app:1", "--tar-path", "app.tar", "."], &[]).unwrap_or_else(|e| panic!("{e}")).build;
+        assert_eq!((build.push, build.context.location.as_str()), (false, "."));
+        assert_eq!(build.destinations[0].to_string(), "index.docker.io/library/app:1");
+        assert!(message(&["-t", "app:1"]).starts_with("nothing would become of the image"));
+        assert!(message(&["-t", "app:1", "-d", "app:2"]).starts_with("--tag names an image"));
+        assert_eq!(good(&["--isolation=namespace"], &[]).isolation, Asked::Namespace);
     }
 
     #[test]

@@ -5,73 +5,75 @@ use std::sync::Arc;
 
 use zuwai_builder::Tools;
 use zuwai_builder::event::Observer;
-use zuwai_builder::isolation::{Cancel, Direct, DirectOptions, Evidence, IsolationError, mount_points};
+use zuwai_builder::isolation::{
+    Cancel, Direct, DirectOptions, FilesOnly, FilesOnlyOptions, Isolation, IsolationError, Namespace, NamespaceOptions,
+    mount_points,
+};
 use zuwai_registry::{Client, ClientOptions, Keychain};
 
 use crate::environment::Environment;
 use crate::error::Failure;
+use crate::isolation::{Choice, Facts, no_ids};
 use crate::machine;
+use crate::user_namespace;
+use crate::work_place::{self, WorkPlace};
 
 /// Everything that [`Tools`] lends.
 pub(crate) struct Toolbox {
     client: Client,
-    isolation: Direct,
+    isolation: Box<dyn Isolation>,
     cancel: Cancel,
-    work: PathBuf,
+    work: WorkPlace,
     leave_work: bool,
 }
 
-/// What the user said about the container.
+/// What the user said about the place to build in.
 pub(crate) struct Container<'a> {
     /// Kaniko's folder, in which the work folder lies.
     pub(crate) own_folder: &'a Path,
+    /// Whether it was named.
+    pub(crate) named: bool,
     /// Where the user stands.
     pub(crate) current_directory: &'a Path,
     /// `--force`.
     pub(crate) force: bool,
     /// `--ignore-path`.
     pub(crate) ignored: Vec<PathBuf>,
+    /// `/etc/resolv.conf` and `/etc/hosts`, for commands.
+    pub(crate) names: (String, String),
 }
 
 impl Toolbox {
-    /// Looks at the container, and refuses what is none. Nothing is changed.
+    /// Prepares the place to build in. Of the container nothing is changed yet; but this process may move into a user
+    /// namespace, so there must be no other thread.
     pub(crate) fn new(
-        container: Container<'_>,
+        container: &Container<'_>,
+        facts: Facts,
+        choice: Choice,
         client: ClientOptions,
         keychain: Box<dyn Keychain>,
         environment: &Environment,
     ) -> Result<Self, Failure> {
-        let isolation = |error: IsolationError| {
-            let hint = hint(&error, container.force);
-            Failure::of("error building image", &error, hint)
+        let mounts =
+            mount_points(Path::new("/proc/self/mountinfo")).map_err(|error| failed(&error, container.force))?;
+        let (isolation, work) = match enter(choice)? {
+            Choice::Direct => {
+                let isolation = direct(container, facts, &mounts)?;
+                (Box::new(isolation) as Box<dyn Isolation>, WorkPlace::shared(container.own_folder)?)
+            }
+            choice => {
+                let folder = work_place::folder(container.own_folder, container.named, environment);
+                (private(choice, container), WorkPlace::private(&folder)?)
+            }
         };
-        let mounts = mount_points(Path::new("/proc/self/mountinfo")).map_err(isolation)?;
-        let own_folder = container.own_folder;
         // What is left in the container's own writable layer goes with the container; a volume stays.
-        let on_a_volume = mounts.iter().any(|mount| own_folder.starts_with(mount));
-        let mut ignored = container.ignored;
-        ignored.extend(mounts);
-        ignored.push(own_folder.to_owned());
-        ignored.extend(machine::executable().map(|executable| beside(&executable)));
-        let options = DirectOptions {
-            evidence: Evidence::look(Path::new("/"), environment.text("container")),
-            force: container.force,
-            uid: rustix::process::geteuid().as_raw(),
-            ignored,
-            current_directory: container.current_directory.to_owned(),
-        };
-        let isolation = Direct::new(options).map_err(isolation)?;
+        let on_a_volume = mounts.iter().any(|mount| work.path().starts_with(mount));
         let client = Client::new(client, Arc::from(keychain)).map_err(|error| {
             let hint = error.hint();
             Failure::of("error building image", &error, hint)
         })?;
-        Ok(Self {
-            client,
-            isolation,
-            cancel: Cancel::default(),
-            work: own_folder.join("work"),
-            leave_work: std::process::id() == 1 && !on_a_volume,
-        })
+        let leave_work = std::process::id() == 1 && !on_a_volume;
+        Ok(Self { client, isolation, cancel: Cancel::default(), work, leave_work })
     }
 
     /// Asks for the end of what is going on.
@@ -83,13 +85,57 @@ impl Toolbox {
     pub(crate) fn lend<'a>(&'a self, observer: &'a dyn Observer) -> Tools<'a> {
         Tools {
             client: &self.client,
-            isolation: &self.isolation,
+            isolation: self.isolation.as_ref(),
             observer,
             cancel: &self.cancel,
-            work: self.work.clone(),
+            work: self.work.path().to_owned(),
             leave_work: self.leave_work,
         }
     }
+}
+
+/// Moves into the user namespace that was chosen. One that turns out to have no more than one user is good for files alone.
+fn enter(choice: Choice) -> Result<Choice, Failure> {
+    let Choice::Namespace(Some(subordinate)) = &choice else { return Ok(choice) };
+    match user_namespace::enter(subordinate) {
+        Ok(Ok(())) => Ok(choice),
+        Ok(Err(why)) => Ok(Choice::FilesOnly(no_ids(&why))),
+        Err(error) => Err(Failure::of("error building image: enter a user namespace", &error, None)),
+    }
+}
+
+/// The isolations that build in folders of their own.
+fn private(choice: Choice, container: &Container<'_>) -> Box<dyn Isolation> {
+    let ignored = container.ignored.clone();
+    match choice {
+        Choice::FilesOnly(no) => Box::new(FilesOnly::new(FilesOnlyOptions { ignored, why: no.why, hint: no.hint })),
+        _ => Box::new(Namespace::new(NamespaceOptions {
+            ignored,
+            resolv_conf: container.names.0.clone().into_bytes(),
+            hosts: container.names.1.clone().into_bytes(),
+            ids: user_namespace::ids(),
+        })),
+    }
+}
+
+/// The isolation that builds in the container's root. Refuses what is no container.
+fn direct(container: &Container<'_>, facts: Facts, mounts: &[PathBuf]) -> Result<Direct, Failure> {
+    let mut ignored = container.ignored.clone();
+    ignored.extend(mounts.iter().cloned());
+    ignored.push(container.own_folder.to_owned());
+    ignored.extend(machine::executable().map(|executable| beside(&executable)));
+    let options = DirectOptions {
+        evidence: facts.evidence,
+        force: container.force,
+        uid: facts.uid,
+        ignored,
+        current_directory: container.current_directory.to_owned(),
+    };
+    Direct::new(options).map_err(|error| failed(&error, container.force))
+}
+
+fn failed(error: &IsolationError, force: bool) -> Failure {
+    Failure::of("error building image", error, hint(error, force))
 }
 
 /// What of the executable's surroundings is no part of an image: the folder of Kaniko's own image, which users fill with

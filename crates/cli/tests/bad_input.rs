@@ -156,7 +156,7 @@ fn a_disk_that_is_full_while_unpacking_is_named_with_the_file() {
 }
 
 #[test]
-fn it_refuses_to_start_outside_a_container() {
+fn it_refuses_to_build_in_the_root_of_what_is_no_container() {
     // In a root of its own, so that nothing is lost if it does not refuse.
     let scratch = Scratch::new().unwrap();
     let root = scratch.folder("root").unwrap();
@@ -169,12 +169,21 @@ fn it_refuses_to_start_outside_a_container() {
     fs::write(root.join("context/Dockerfile"), "FROM scratch\nCOPY Dockerfile /\n").unwrap();
     let mut unshare = Command::new("unshare");
     unshare.args(["--mount", "--pid", "--fork", "--mount-proc"]).arg(format!("--root={}", root.display()));
-    unshare.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     unshare.args(["/zuwai", "--context=/context", "--no-push", "--tar-path=/image.tar"]);
-    let output = run(&mut unshare, Duration::from_mins(1)).unwrap();
-    assert_eq!(output.code(), 1, "{output}");
-    assert!(output.err().contains("container"), "{output}");
-    assert!(root.join("bin/busybox").exists() && root.join("etc/passwd").exists() && !root.join("image.tar").exists());
+    // By itself it would choose a private root, were this one not a chroot, which cannot be left for another.
+    for (isolation, expected) in [
+        ("--isolation=direct", "container"),
+        ("--isolation=auto", "container"),
+        ("--isolation=namespace", "the kernel does not allow namespaces here"),
+    ] {
+        let mut zuwai = Command::new("unshare");
+        zuwai.args(unshare.get_args()).arg(isolation).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        let output = run(&mut zuwai, Duration::from_mins(1)).unwrap();
+        assert_eq!(output.code(), 1, "{output}");
+        assert!(output.err().contains(expected), "{isolation}: {output}");
+        assert!(root.join("bin/busybox").exists() && root.join("etc/passwd").exists());
+        assert!(!root.join("image.tar").exists());
+    }
 }
 
 #[test]

@@ -1,12 +1,14 @@
-//! One test for each folder of `testdata/cases`: its name is the test's. `ZUWAI_BLESS=1` writes what comes out as what is
-//! expected; the difference is then for a person to read.
+//! One test for each folder of `testdata/cases`, in the container: its name is the test's. `ZUWAI_BLESS=1` writes what comes out
+//! as what is expected; the difference is then for a person to read. And one test for each other place that zuwai builds in,
+//! which runs all of them there and expects the same.
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use zuwai_lab::case::{self, Stand};
+use zuwai_lab::case::{self, Case, Place, Stand};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -22,18 +24,69 @@ fn main() -> ExitCode {
 fn trials(arguments: &Arguments) -> anyhow::Result<Vec<Trial>> {
     let cases = case::all()?;
     // Made by the thread that outlives the tests, since the registry ends with the thread that started it.
-    let stand = if arguments.list {
+    let container = if arguments.list || is_one_place(arguments) {
         None
     } else {
         let bless = std::env::var_os("ZUWAI_BLESS").is_some_and(|value| value == "1");
-        Some(Arc::new(Stand::new(Path::new(env!("CARGO_BIN_EXE_zuwai")), bless)?))
+        Some(Arc::new(stand(Place::Container, bless)?))
     };
-    let trial = |case: case::Case| {
-        let stand = stand.clone();
+    let trial = |case: &Case| {
+        let (stand, case) = (container.clone(), case.clone());
         Trial::test(case.name.clone(), move || {
             let stand = stand.ok_or("the tests were listed and not run")?;
-            stand.run(&case).map_err(|error| Failed::from(format!("{error:#}")))
+            if !stand.takes(&case).map_err(failed)? {
+                return Ok(());
+            }
+            stand.run(&case).map_err(failed)
         })
     };
-    Ok(cases.into_iter().map(trial).collect())
+    let mut trials: Vec<Trial> = cases.iter().map(trial).collect();
+    for place in PLACES {
+        let cases = cases.clone();
+        trials.push(Trial::test(format!("{ALL}{}", place.name()), move || everywhere(place, &cases).map_err(failed)));
+    }
+    Ok(trials)
+}
+
+/// The places where all cases are one test: they share what is made once for all of them.
+const PLACES: [Place; 2] = [Place::Root, Place::User];
+const ALL: &str = "all-cases-";
+
+/// Whether nothing is to be run but the cases in such a place: then no container is needed.
+fn is_one_place(arguments: &Arguments) -> bool {
+    arguments.filter.as_ref().is_some_and(|filter| filter.starts_with(ALL))
+}
+
+fn stand(place: Place, bless: bool) -> anyhow::Result<Stand> {
+    Stand::new(Path::new(env!("CARGO_BIN_EXE_zuwai")), place, bless)
+}
+
+/// Every case, in one place, several at a time; `ZUWAI_CASE` names those to run. What came out differently is told
+/// together.
+fn everywhere(place: Place, cases: &[Case]) -> anyhow::Result<()> {
+    let stand = stand(place, false)?;
+    let wanted = std::env::var("ZUWAI_CASE").unwrap_or_default();
+    let next = AtomicUsize::new(0);
+    let wrong = Mutex::new(Vec::new());
+    let work = || {
+        while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let done = match stand.takes(case) {
+                Ok(true) if case.name.contains(&wanted) => stand.run(case),
+                other => other.map(drop),
+            };
+            if let Err(error) = done {
+                wrong.lock().expect("nobody panics with it").push(format!("--- {}\n{error:#}", case.name));
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    let wrong = wrong.into_inner().expect("nobody panics with it");
+    anyhow::ensure!(wrong.is_empty(), "{} cases came out differently\n{}", wrong.len(), wrong.join("\n"));
+    Ok(())
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "map_err hands it over")]
+fn failed(error: anyhow::Error) -> Failed {
+    Failed::from(format!("{error:#}"))
 }

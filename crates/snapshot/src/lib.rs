@@ -57,6 +57,7 @@ mod rootfs;
 #[cfg(test)]
 mod scratch;
 mod snapshotter;
+mod stub;
 pub mod testsuite;
 pub mod tree;
 mod walk;
@@ -73,4 +74,5 @@ pub use mode::{SnapshotMode, UnknownMode};
 pub use mode_change::{ModeChange, ModeChangeError};
 pub use rootfs::{Located, RootFs};
 pub use snapshotter::Snapshotter;
+pub use stub::Stub;
 pub use write::{Parents, WriteOptions, Written, write_tar};

@@ -12,7 +12,7 @@ use crate::base::{self, Base, Known};
 use crate::command::{self, must};
 use crate::layout::{Layout, text};
 use crate::registry::Options;
-use crate::{Executor, Output, Registry, Scratch, places, render};
+use crate::{Executor, Output, Person, Registry, Scratch, Who, places, render};
 
 /// One folder of cases.
 #[derive(Debug, Clone)]
@@ -37,10 +37,40 @@ pub fn all() -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// What cases are run with: the executor in its container, and a registry with the base images.
+/// Where zuwai runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In the executor's image, in a container as strict as a Pod's: `direct`.
+    Container,
+    /// On this machine, as root: `namespace`.
+    Root,
+    /// On this machine, as a user: `namespace` in a user namespace.
+    User,
+}
+
+impl Place {
+    /// As a case's file `places` names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Place::Container => "container",
+            Place::Root => "namespace-as-root",
+            Place::User => "namespace-as-user",
+        }
+    }
+}
+
+/// Who builds.
+#[derive(Debug)]
+enum Builder {
+    Container(Executor),
+    Person(Person),
+}
+
+/// What cases are run with: zuwai in its place, and a registry with the base images.
 #[derive(Debug)]
 pub struct Stand {
-    executor: Executor,
+    place: Place,
+    builder: Builder,
     mirror: Registry,
     known: Vec<Known>,
     bless: bool,
@@ -48,21 +78,34 @@ pub struct Stand {
 
 impl Stand {
     /// Makes one for a binary. With `bless`, what comes out becomes what is expected.
-    pub fn new(binary: &Path, bless: bool) -> Result<Self> {
+    pub fn new(binary: &Path, place: Place, bless: bool) -> Result<Self> {
         let bases = [Base::Busybox, Base::Debian];
         let mirror = base::mirror(&bases, &Options::default())?;
         let mut known = Vec::new();
         for base in bases {
             known.extend(base.known()?);
         }
-        Ok(Self { executor: Executor::new(binary)?, mirror, known, bless })
+        let builder = match place {
+            Place::Container => Builder::Container(Executor::new(binary)?),
+            Place::Root => Builder::Person(Person::new(binary, Who::Root)?),
+            Place::User => Builder::Person(Person::new(binary, Who::User)?),
+        };
+        Ok(Self { place, builder, mirror, known, bless })
+    }
+
+    /// Whether the case is one for this place.
+    pub fn takes(&self, case: &Case) -> Result<bool> {
+        case.takes(self.place)
     }
 
     /// Runs a case; an error says in what it came out differently.
     pub fn run(&self, case: &Case) -> Result<()> {
         let scratch = Scratch::new()?;
         let out = scratch.folder("out")?;
-        let output = self.build(case, &scratch, &out)?;
+        let output = match &self.builder {
+            Builder::Container(executor) => self.in_container(executor, case, &scratch, &out)?,
+            Builder::Person(person) => self.by_hand(person, case, &scratch, &out)?,
+        };
         let (kind, text) = if output.status.success() {
             let text = self.success(&output, &out).with_context(|| format!("the build succeeded:\n{output}"))?;
             ("expected", text)
@@ -75,30 +118,54 @@ impl Stand {
         case.compare(kind, &text, &output, self.bless, &scratch)
     }
 
-    fn build(&self, case: &Case, scratch: &Scratch, out: &Path) -> Result<Output> {
+    fn in_container(&self, executor: &Executor, case: &Case, scratch: &Scratch, out: &Path) -> Result<Output> {
         let context = case.context(scratch)?;
+        executor
+            .container()
+            .mount(&context, WORKSPACE)
+            .mount(&case.folder, CASE)
+            .mount_writable(out, OUT)
+            .working_dir(CASE)
+            .env("NO_COLOR", "1")
+            .time_limit(Duration::from_mins(3))
+            .run(self.arguments(case, WORKSPACE, OUT)?)
+    }
+
+    /// The same with other paths, which are not shown.
+    fn by_hand(&self, person: &Person, case: &Case, scratch: &Scratch, out: &Path) -> Result<Output> {
+        let context = case.context(scratch)?;
+        let folder = scratch.path().join("case");
+        must(Command::new("cp").args(["-r", "--"]).arg(&case.folder).arg(&folder)).context("copy the case")?;
+        for tree in [&context, &folder, &out.to_owned()] {
+            person.own(tree)?;
+        }
+        let paths = [(&context, WORKSPACE), (&folder, CASE), (&out.to_owned(), OUT)];
+        let paths = paths.map(|(path, shown)| (path.display().to_string(), shown));
+        let mut zuwai = person.zuwai(&folder);
+        zuwai.arg("--isolation=namespace").args(self.arguments(case, &paths[0].0, &paths[2].0)?);
+        let mut output = command::run(&mut zuwai, Duration::from_mins(3))?;
+        for stream in [&mut output.stdout, &mut output.stderr] {
+            let text = String::from_utf8_lossy(stream).into_owned();
+            *stream = paths.iter().fold(text, |text, (path, shown)| text.replace(path, shown)).into_bytes();
+        }
+        Ok(output)
+    }
+
+    fn arguments(&self, case: &Case, context: &str, out: &str) -> Result<Vec<String>> {
         let mirror = self.mirror.host();
         let mut arguments = vec![
             "--dockerfile=Dockerfile".to_owned(),
-            "--context=dir:///workspace".to_owned(),
+            format!("--context=dir://{context}"),
             "--no-push".to_owned(),
-            "--oci-layout-path=/lab/out/image".to_owned(),
-            "--digest-file=/lab/out/digest".to_owned(),
+            format!("--oci-layout-path={out}/image"),
+            format!("--digest-file={out}/digest"),
             format!("--registry-mirror={mirror}"),
             format!("--insecure-registry={mirror}"),
             "--skip-default-registry-fallback".to_owned(),
             "--verbosity=warn".to_owned(),
         ];
         arguments.extend(case.arguments()?);
-        self.executor
-            .container()
-            .mount(&context, "/workspace")
-            .mount(&case.folder, "/lab/case")
-            .mount_writable(out, "/lab/out")
-            .working_dir("/lab/case")
-            .env("NO_COLOR", "1")
-            .time_limit(Duration::from_mins(3))
-            .run(arguments)
+        Ok(arguments)
     }
 
     /// The image as text, and the warnings below it.
@@ -115,7 +182,18 @@ impl Stand {
     }
 }
 
+/// Where a case's parts are for zuwai: in the container, and in what is compared.
+const WORKSPACE: &str = "/workspace";
+const CASE: &str = "/lab/case";
+const OUT: &str = "/lab/out";
+
 impl Case {
+    /// Whether it is for a place: all are, unless its file `places` names some.
+    fn takes(&self, place: Place) -> Result<bool> {
+        let named = self.lines("places")?;
+        Ok(named.is_empty() || named.iter().any(|name| name == place.name()))
+    }
+
     /// A copy of the context with modes that do not depend on who checked it out, as `setup` leaves it.
     fn context(&self, scratch: &Scratch) -> Result<PathBuf> {
         let context = scratch.folder("context")?;
@@ -132,9 +210,13 @@ impl Case {
         Ok(context)
     }
 
-    /// The lines of `args`, without empty ones and comments.
     fn arguments(&self) -> Result<Vec<String>> {
-        let path = self.folder.join("args");
+        self.lines("args")
+    }
+
+    /// The lines of a file of the case, without empty ones and comments.
+    fn lines(&self, name: &str) -> Result<Vec<String>> {
+        let path = self.folder.join(name);
         if !path.is_file() {
             return Ok(Vec::new());
         }

@@ -54,6 +54,11 @@ pub(crate) trait Instruction: Debug + Send + Sync {
     fn trigger(&self) -> Option<&str> {
         None
     }
+
+    /// Whether it runs a command.
+    fn runs(&self) -> bool {
+        false
+    }
 }
 
 /// What there is to do after an instruction took effect.
@@ -164,6 +169,11 @@ impl Placed {
     /// See [`Instruction::trigger`].
     pub(crate) fn trigger(&self) -> Option<&str> {
         self.instruction.trigger()
+    }
+
+    /// See [`Instruction::runs`].
+    pub(crate) fn runs(&self) -> bool {
+        self.instruction.runs()
     }
 }
 

@@ -42,6 +42,10 @@ impl Instruction for Run {
         };
         Ok(Step::of(created_by, Action::Run(action)))
     }
+
+    fn runs(&self) -> bool {
+        true
+    }
 }
 
 /// `RUN |2 a=1 b=2 /bin/sh -c command # buildkit`; without the `|` part when no argument is declared.

@@ -3,7 +3,12 @@
 
 mod container;
 mod direct;
+mod files_only;
 mod mounts;
+mod namespace;
+mod private_root;
+mod running;
+mod sandbox;
 mod spawn;
 
 use std::io;
@@ -15,11 +20,27 @@ use zuwai_snapshot::RootFs;
 
 pub use self::container::Evidence;
 pub use self::direct::{Direct, DirectOptions};
+pub use self::files_only::{FilesOnly, FilesOnlyOptions};
 pub use self::mounts::mount_points;
+pub use self::namespace::{Namespace, NamespaceOptions};
 use crate::event::Stream;
+
+/// Tries out whether the kernel lets this user have the namespaces and mounts that [`Namespace`] is made of; one that is not
+/// root, in a new user namespace. Nothing is changed.
+///
+/// # Errors
+/// What was refused, and the kernel's answer.
+pub fn namespaces_allowed(user_namespace: bool) -> Result<(), IsolationError> {
+    sandbox::try_out(user_namespace).map_err(|(what, source)| IsolationError::Refused { what, source })
+}
 
 /// How a RUN is run, and in which root. One build at a time: `begin`, then `enter` and `leave` for each stage, then `end`.
 pub trait Isolation: Send + Sync {
+    /// Whether commands can be run at all: asked before anything is downloaded.
+    fn check_run(&self) -> Result<(), IsolationError> {
+        Ok(())
+    }
+
     /// Finishes what a build that was killed left unfinished: what it had parked is put back, and its image's files go
     /// to `leftover`. Called before anything else; does nothing where nothing was left.
     fn recover(&self, parked: &Path, leftover: &Path) -> Result<(), IsolationError>;
@@ -41,12 +62,18 @@ pub trait Isolation: Send + Sync {
     /// Where the build context that was given to [`Isolation::begin`] is found while the build goes on.
     fn moved(&self, context: &Path, parked: &Path) -> PathBuf;
 
-    /// Runs one command to its end. When this returns, the command and everything it left behind are gone. Output is
+    /// Runs one command, in the root of a stage, to its end. When this returns, the command and everything it left behind are gone. Output is
     /// handed on as it is read, from other threads than the caller's.
     ///
     /// A command that could not be started at all is not an error but an exit code, as a shell gives it: 127 when there
     /// is no such program, 126 when it may not be executed.
-    fn run(&self, command: &Command, output: &OutputSink<'_>, cancel: &Cancel) -> Result<Exit, IsolationError>;
+    fn run(
+        &self,
+        root: &RootFs,
+        command: &Command,
+        output: &OutputSink<'_>,
+        cancel: &Cancel,
+    ) -> Result<Exit, IsolationError>;
 }
 
 /// Takes a command's output: the stream, and the bytes of one read.
@@ -63,6 +90,18 @@ pub struct Command {
     pub identity: Identity,
     /// The folder it starts in, a path inside the image.
     pub working_dir: PathBuf,
+    /// What it can reach.
+    pub network: Network,
+}
+
+/// What a command can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Network {
+    /// What the builder can reach.
+    #[default]
+    Host,
+    /// Nothing but itself.
+    None,
 }
 
 /// Ids a command runs under.
@@ -162,6 +201,52 @@ pub enum IsolationError {
         /// The group.
         gid: u32,
     },
+    /// The kernel, or what stands before it, does not allow what a private root needs.
+    #[error("{what}")]
+    Refused {
+        /// What was tried.
+        what: &'static str,
+        /// The answer.
+        #[source]
+        source: io::Error,
+    },
+    /// What surrounds a command could not be made.
+    #[error("{what}")]
+    Sandbox {
+        /// What of it.
+        what: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A command was to run as somebody who is not in the user namespace.
+    #[error("the id {id} cannot be had here: there are {ids}, counted from 0")]
+    UnmappedId {
+        /// The user or group.
+        id: u32,
+        /// How many there are.
+        ids: u32,
+    },
+    /// Nobody here may run commands in another root.
+    #[error("no command can be run here: {why}")]
+    NoCommands {
+        /// What is missing.
+        why: String,
+        /// What would help.
+        hint: String,
+    },
+    /// The command was to be cut off from the network, and this isolation cannot do that.
+    #[error("a RUN without network needs the isolation `namespace`")]
+    NoOwnNetwork,
+    /// The folder for a stage, or for what belongs to all of them, could not be made.
+    #[error("make {}", path.display())]
+    Place {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// The mark that says whose files lie in the root could not be written.
     #[error("write {}", path.display())]
     Mark {
@@ -219,6 +304,10 @@ impl IsolationError {
             }
             IsolationError::MissingCapability { capability, .. } => {
                 Some(format!("add {capability} to the container's capabilities: it is one of the default ones"))
+            }
+            IsolationError::NoCommands { hint, .. } => Some(hint.clone()),
+            IsolationError::UnmappedId { .. } => {
+                Some("give the user more subordinate ids in /etc/subuid and /etc/subgid, or build as root".to_owned())
             }
             _ => None,
         }

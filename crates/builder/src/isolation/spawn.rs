@@ -1,5 +1,5 @@
-//! Starts a command so that nothing of it can stay behind. The one file of this crate with unsafe code: what happens
-//! between fork and exec.
+//! Starts a command so that nothing of it can stay behind. With `sandbox` the only file of this crate with unsafe code:
+//! what happens between fork and exec.
 //!
 //! Between zuwai and the command stands a keeper, a process that does nothing but wait. It is a child subreaper
 //! (`PR_SET_CHILD_SUBREAPER`, prctl(2)), so every process that the command leaves behind, daemons that forked twice and
@@ -8,26 +8,49 @@
 //! process is what makes this possible without touching the caller's.
 #![allow(unsafe_code)]
 
+use std::ffi::CString;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use super::Identity;
+use super::sandbox::{Reporter, Sandbox};
 
-/// Starts `command` below a keeper, as `identity`, in a session of its own with umask 022 and no standard input. The
-/// child returned is the keeper: it exits with the command's exit code, or 128 and the signal that ended the command,
-/// after everything the command started is gone. `SIGTERM` to the keeper ends all of it.
-pub(super) fn spawn_kept(command: &mut Command, identity: &Identity) -> io::Result<Child> {
+/// Starts `command` below a keeper, as `identity`, in a session of its own with umask 022, no standard input, every signal
+/// as it is by default, and nothing open besides its three streams. The child returned is the keeper: it exits with the
+/// command's exit code, or 128 and the signal that ended the command, after everything the command started is gone.
+/// `SIGTERM` to the keeper ends all of it. With a sandbox the command is started inside it.
+pub(super) fn spawn_kept(
+    command: &mut Command,
+    identity: &Identity,
+    working_dir: &Path,
+    sandbox: Option<(Arc<Sandbox>, Reporter)>,
+) -> io::Result<Child> {
     let (uid, gid) = (identity.uid, identity.gid);
     let groups: Vec<libc::gid_t> = identity.groups.clone();
+    let working_dir = CString::new(working_dir.as_os_str().as_bytes())?;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are allowed: it makes system
-    // calls alone and allocates nothing (`groups` was allocated before the fork and is only read).
+    // calls alone and allocates nothing (what it reads was allocated before the fork).
     unsafe {
         command.pre_exec(move || {
-            become_keeper_and_fork()?;
+            match &sandbox {
+                None => become_keeper_and_fork()?,
+                Some((sandbox, failure)) => sandbox.enter(failure)?,
+            }
             check(libc::setsid())?;
             libc::umask(0o022);
+            reset_signals();
+            close_on_exec();
+            // The streams are opened again by their names in /dev, as whoever the command runs as.
+            for stream in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
+                libc::fchown(stream, uid, libc::gid_t::MAX);
+            }
+            // Before the change of user, who may not be let in: the working folder is the builder's choice.
+            check(libc::chdir(working_dir.as_ptr()))?;
             // Root stays root even where it may not choose its groups: a container can do without that capability.
             if libc::setgroups(groups.len(), groups.as_ptr()) < 0 && (uid, gid) != (0, 0) {
                 return Err(io::Error::last_os_error());
@@ -46,10 +69,32 @@ pub(super) fn spawn_kept(command: &mut Command, identity: &Identity) -> io::Resu
     command.spawn()
 }
 
+/// What the launcher ignores, the command does not: a `struct kernel_sigaction` of zeros is the default. glibc's own call
+/// refuses the two signals that it uses itself, which may be ignored all the same.
+unsafe fn reset_signals() {
+    let default = [0_u64; 4];
+    for signal in 1..=64 {
+        // SAFETY: the structure is this stack's, and as long as the kernel's (handler, flags, restorer, mask).
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<u64>(), 8) };
+    }
+}
+
+/// Everything but the three streams is closed when the program starts, whoever opened it.
+unsafe fn close_on_exec() {
+    // SAFETY: system calls on numbers.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) < 0 {
+            for number in 3..1024 {
+                libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC);
+            }
+        }
+    }
+}
+
 /// How many moments of a millisecond at least are given to what a command left behind and what was killed.
 const PATIENCE: u32 = 10_000;
 
-fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+pub(super) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
@@ -63,33 +108,71 @@ unsafe fn become_keeper_and_fork() -> io::Result<()> {
         check(libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1))?;
         check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM))?;
         check(libc::setsid())?;
-        // Blocked, so that none is lost between two waits.
-        let mut awaited: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut awaited);
-        libc::sigaddset(&raw mut awaited, libc::SIGCHLD);
-        libc::sigaddset(&raw mut awaited, libc::SIGTERM);
-        let mut before: libc::sigset_t = std::mem::zeroed();
-        check(libc::sigprocmask(libc::SIG_BLOCK, &raw const awaited, &raw mut before))?;
+        let before = block_signals()?;
         match check(libc::fork())? {
-            0 => {
-                check(libc::sigprocmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()))?;
-                Ok(())
-            }
-            command => keep(command, &awaited),
+            0 => unblock_signals(&before),
+            command => keep(command),
         }
     }
 }
 
-/// Waits for the command, ends what it left behind, and exits as it did.
-unsafe fn keep(command: libc::pid_t, awaited: &libc::sigset_t) -> ! {
-    // SAFETY: system calls with arguments that live on this stack; the process ends here and drops nothing.
+/// The signals that a keeper waits for.
+///
+/// # Safety
+/// None is needed: system calls on a value of this stack.
+pub(super) unsafe fn awaited() -> libc::sigset_t {
+    // SAFETY: the set is initialised by the first call.
     unsafe {
-        // The pipes to zuwai, and the one on which the command reports a failed exec: they must close with the command.
+        let mut awaited: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut awaited);
+        libc::sigaddset(&raw mut awaited, libc::SIGCHLD);
+        libc::sigaddset(&raw mut awaited, libc::SIGTERM);
+        awaited
+    }
+}
+
+/// Blocks them, so that none is lost between two waits, and says what was blocked before.
+///
+/// # Safety
+/// To be called between fork and exec.
+pub(super) unsafe fn block_signals() -> io::Result<libc::sigset_t> {
+    // SAFETY: both sets live on this stack.
+    unsafe {
+        let awaited = awaited();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        check(libc::sigprocmask(libc::SIG_BLOCK, &raw const awaited, &raw mut before))?;
+        Ok(before)
+    }
+}
+
+/// # Safety
+/// To be called between fork and exec.
+pub(super) unsafe fn unblock_signals(before: &libc::sigset_t) -> io::Result<()> {
+    // SAFETY: the set is the caller's.
+    unsafe { check(libc::sigprocmask(libc::SIG_SETMASK, std::ptr::from_ref(before), std::ptr::null_mut())).map(drop) }
+}
+
+/// The pipes to zuwai, and the one on which the command reports a failed exec: they must close with the command.
+///
+/// # Safety
+/// To be called in a process that needs none of its descriptors any more.
+pub(super) unsafe fn close_all() {
+    // SAFETY: system calls on numbers.
+    unsafe {
         if libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0) < 0 {
             for number in 0..=65_535 {
                 libc::close(number);
             }
         }
+    }
+}
+
+/// Waits for the command, ends what it left behind, and exits as it did.
+unsafe fn keep(command: libc::pid_t) -> ! {
+    // SAFETY: system calls with arguments that live on this stack; the process ends here and drops nothing.
+    unsafe {
+        close_all();
+        let awaited = awaited();
         let code = loop {
             let mut status = 0;
             let ended = libc::waitpid(-1, &raw mut status, libc::WNOHANG);
@@ -99,7 +182,7 @@ unsafe fn keep(command: libc::pid_t, awaited: &libc::sigset_t) -> ! {
             if ended > 0 {
                 continue;
             }
-            let signal = libc::sigwaitinfo(std::ptr::from_ref(awaited), std::ptr::null_mut());
+            let signal = libc::sigwaitinfo(&raw const awaited, std::ptr::null_mut());
             if signal == libc::SIGTERM {
                 break 128 + libc::SIGTERM;
             }
@@ -114,7 +197,7 @@ unsafe fn keep(command: libc::pid_t, awaited: &libc::sigset_t) -> ! {
     }
 }
 
-fn exit_code(status: libc::c_int) -> libc::c_int {
+pub(super) fn exit_code(status: libc::c_int) -> libc::c_int {
     if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 128 + libc::WTERMSIG(status) }
 }
 

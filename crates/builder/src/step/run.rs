@@ -10,7 +10,7 @@ use super::ownership::accounts;
 use super::{Ground, StepError, absolute};
 use crate::event::Event;
 use crate::instruction::RunAction;
-use crate::isolation::{Command, Identity};
+use crate::isolation::{Command, Identity, Network};
 
 /// How many lines of a failed command's output are told again in the error.
 const LAST_LINES: usize = 20;
@@ -30,10 +30,12 @@ pub(super) fn execute(action: &RunAction, ground: &Ground<'_>) -> Result<Scope, 
         environment,
         identity: Identity { uid: user.uid, gid: user.gid, groups: user.groups },
         working_dir,
+        network: Network::Host,
     };
     let last = Mutex::new(LastLines::default());
     ground.snapshotter.settle(ground.root)?;
     let exit = ground.isolation.run(
+        ground.root,
         &command,
         &|stream, bytes| {
             last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(bytes);

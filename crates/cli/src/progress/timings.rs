@@ -67,7 +67,7 @@ impl Clock {
         match event {
             Event::ContextFetching { .. } => self.turn_to(CONTEXT),
             Event::ImageResolving { .. } => self.turn_to(RESOLVE),
-            Event::StageStarted { .. } => self.turn_to(OTHER),
+            Event::StageStarted { .. } | Event::Finished { .. } => self.turn_to(OTHER),
             Event::Unpacking { .. } => self.turn_to(UNPACK),
             Event::Unpacked { .. } => self.turn_to(self.instruction),
             Event::StepStarted { text, .. } => {
@@ -88,7 +88,6 @@ impl Clock {
                 self.turn_to(OUTPUT);
                 self.turn_to(OTHER);
             }
-            Event::Finished { .. } => self.turn_to(OTHER),
             _ => {}
         }
     }

@@ -1,0 +1,72 @@
+//! Files alone: no command can run, and the files of an image are written into private folders by somebody who may not be
+//! root. For a container without rights, and a machine that gives none.
+
+use std::path::{Path, PathBuf};
+
+use zuwai_snapshot::RootFs;
+
+use super::{Cancel, Command, Exit, Isolation, IsolationError, OutputSink, private_root};
+
+/// What this must know.
+#[derive(Debug, Clone)]
+pub struct FilesOnlyOptions {
+    /// Paths of the image that are part of no layer, as the user named them. Absolute.
+    pub ignored: Vec<PathBuf>,
+    /// Why no command can run.
+    pub why: String,
+    /// What would help.
+    pub hint: String,
+}
+
+/// Private folders, and no commands.
+#[derive(Debug)]
+pub struct FilesOnly {
+    options: FilesOnlyOptions,
+}
+
+impl FilesOnly {
+    /// Changes nothing.
+    #[must_use]
+    pub fn new(options: FilesOnlyOptions) -> FilesOnly {
+        FilesOnly { options }
+    }
+
+    fn refused(&self) -> IsolationError {
+        IsolationError::NoCommands { why: self.options.why.clone(), hint: self.options.hint.clone() }
+    }
+}
+
+impl Isolation for FilesOnly {
+    fn check_run(&self) -> Result<(), IsolationError> {
+        Err(self.refused())
+    }
+
+    fn recover(&self, _: &Path, _: &Path) -> Result<(), IsolationError> {
+        Ok(())
+    }
+
+    fn begin(&self, _: &Path, _: &Path) -> Result<(), IsolationError> {
+        Ok(())
+    }
+
+    fn enter(&self, folder: &Path) -> Result<RootFs, IsolationError> {
+        private_root::make(folder)?;
+        Ok(RootFs::open(folder, private_root::ignore(&self.options.ignored))?)
+    }
+
+    fn leave(&self, root: &RootFs, folder: &Path) -> Result<(), IsolationError> {
+        private_root::leave(root, folder)
+    }
+
+    fn end(&self, _: &Path, _: &Path) -> Result<(), IsolationError> {
+        Ok(())
+    }
+
+    fn moved(&self, context: &Path, _: &Path) -> PathBuf {
+        context.to_owned()
+    }
+
+    fn run(&self, _: &RootFs, _: &Command, _: &OutputSink<'_>, _: &Cancel) -> Result<Exit, IsolationError> {
+        Err(self.refused())
+    }
+}

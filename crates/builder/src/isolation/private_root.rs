@@ -1,0 +1,37 @@
+//! The folder that a stage is built in where it is not the container's own root: one for each stage, in the work folder.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use zuwai_snapshot::{Ignore, RootFs};
+
+use super::IsolationError;
+
+/// Folders that are the kernel's, and no image's.
+const KERNEL: [&str; 3] = ["proc", "sys", "dev"];
+
+/// Makes the folder: empty but for what the kernel's filesystems are mounted on.
+pub(super) fn make(folder: &Path) -> Result<(), IsolationError> {
+    let make = || {
+        fs::create_dir_all(folder)?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+        KERNEL.iter().try_for_each(|name| fs::create_dir_all(folder.join(name)))
+    };
+    make().map_err(|source| IsolationError::Place { path: folder.to_owned(), source })
+}
+
+/// What is in it and in no layer: the kernel's folders, and what the user named.
+pub(super) fn ignore(named: &[PathBuf]) -> Ignore {
+    let kernel = KERNEL.iter().map(|name| Path::new("/").join(name));
+    Ignore::new(named.iter().cloned().chain(kernel))
+}
+
+/// A stage that is done gets the folder it will be looked for in.
+pub(super) fn leave(root: &RootFs, folder: &Path) -> Result<(), IsolationError> {
+    let at = |source| IsolationError::Place { path: folder.to_owned(), source };
+    // The work folder may have been named through links.
+    let above = folder.parent().unwrap_or(folder);
+    let there = fs::canonicalize(above).map_err(at)?.join(folder.file_name().unwrap_or_default());
+    if root.path() == there { Ok(()) } else { fs::rename(root.path(), folder).map_err(at) }
+}
