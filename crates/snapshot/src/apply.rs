@@ -26,6 +26,7 @@ use crate::archive::{Archive, Entry, Type};
 use crate::beneath::stat_at;
 use crate::journal::{Journal, What};
 use crate::place::{Dress, Shortfalls};
+use crate::read_ahead::read_ahead;
 use crate::whiteout::{self, Meaning};
 use crate::{Result, RootFs, SnapshotError};
 
@@ -75,21 +76,23 @@ impl Applied {
     }
 }
 
-/// Applies a tar archive (not compressed) to a root, and reads `tar` to its end.
+/// Applies a tar archive (not compressed) to a root, and reads `tar` to its end, on a thread of its own.
 ///
 /// Entries below something ignored are passed over. What cannot be done without privileges (device files, some extended
 /// attributes) is left out, with one warning for each sort.
 ///
 /// # Errors
 /// Names the entry. What was written before stays written.
-pub fn apply_tar(tar: &mut dyn Read, root: &RootFs, options: &ApplyOptions) -> Result<Applied> {
+pub fn apply_tar(tar: &mut (dyn Read + Send), root: &RootFs, options: &ApplyOptions) -> Result<Applied> {
     let mut applier = Applier::new(root, options)?;
-    let mut archive = Archive::new(tar);
-    while let Some(entry) = archive.next()? {
-        applier.count(&entry)?;
-        applier.entry(&entry, &mut archive)?;
-    }
-    applier.finish()
+    read_ahead(tar, |ahead| {
+        let mut archive = Archive::new(ahead);
+        while let Some(entry) = archive.next()? {
+            applier.count(&entry)?;
+            applier.entry(&entry, &mut archive)?;
+        }
+        applier.finish()
+    })
 }
 
 struct Applier<'a> {

@@ -13,6 +13,11 @@ const CHUNK: usize = 256 * 1024;
 /// Headers of one entry together (PAX records, long names, the map of a sparse file).
 const MOST_HEADERS: usize = 4 << 20;
 const BLOCK: u64 = 512;
+/// Bytes behind the end of the archive: writers fill up their last record, the largest with some megabytes. What stops a
+/// few compressed kilobytes from being inflated for days.
+const MOST_BEHIND: u64 = 1 << 30;
+/// Headers that are for all entries behind them.
+const MOST_GLOBAL: u32 = 10_000;
 
 /// An archive that is being read.
 pub(crate) struct Archive<'a> {
@@ -25,6 +30,8 @@ pub(crate) struct Archive<'a> {
     /// Content of the current entry that was not taken yet.
     left: u64,
     padding: u64,
+    /// Headers for all entries so far.
+    global: u32,
     /// The name of the last entry, for errors.
     after: String,
 }
@@ -87,6 +94,7 @@ impl<'a> Archive<'a> {
             ended: false,
             left: 0,
             padding: 0,
+            global: 0,
             after: String::new(),
         }
     }
@@ -124,7 +132,14 @@ impl<'a> Archive<'a> {
                 }
                 // Defaults for all entries, of which none of those who write layers makes use; containerd and Docker
                 // pass over them, too.
-                Ok(ParseEvent::GlobalExtensions { consumed, .. }) => self.start += consumed,
+                Ok(ParseEvent::GlobalExtensions { consumed, .. }) => {
+                    self.start += consumed;
+                    self.global += 1;
+                    if self.global > MOST_GLOBAL {
+                        return Err(self.broken("it has too many headers that are for all entries"));
+                    }
+                    need = 1;
+                }
                 Ok(ParseEvent::End { .. }) => {
                     self.drain()?;
                     return Ok(None);
@@ -206,7 +221,12 @@ impl<'a> Archive<'a> {
 
     /// Reads what is behind the end of the archive: a reader that verifies a digest does so at its end.
     fn drain(&mut self) -> Result<()> {
+        let mut behind = 0;
         while !self.ended {
+            behind += (self.end - self.start) as u64;
+            if behind > MOST_BEHIND {
+                return Err(self.broken("more than a gigabyte follows its end"));
+            }
             (self.start, self.end) = (0, 0);
             self.fill(1)?;
         }

@@ -162,11 +162,17 @@ pub(crate) struct Index {
 }
 
 /// Names one after the other, each behind a byte that says its length.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Arena {
     chunks: Vec<Box<[u8]>>,
     /// How much of the last chunk is taken.
     taken: usize,
+}
+
+impl std::fmt::Debug for Arena {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Arena of {} chunks", self.chunks.len())
+    }
 }
 
 impl Arena {

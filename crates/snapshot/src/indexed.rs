@@ -179,3 +179,36 @@ impl Snapshotter for Indexed {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::Ignore;
+
+    /// A write through a mapping on a tmpfs leaves no trace in the card. Is it found where the file's ctime is as late as
+    /// this, by a snapshotter that believes ctimes?
+    fn is_found(safe_before: impl Fn(i64) -> i64) -> bool {
+        let folder = tempfile::tempdir().unwrap();
+        let _mounted = crate::scratch::mount_tmpfs(folder.path(), "1m");
+        let path = folder.path().join("file");
+        fs::write(&path, "content").unwrap();
+        let root = RootFs::open(folder.path(), Ignore::default()).unwrap();
+        let mut snapshotter = Indexed::new(SnapshotMode::Full);
+        snapshotter.trusted.set(true).unwrap();
+        snapshotter.reset(&root).unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        let stat = crate::beneath::stat_of(std::os::fd::AsFd::as_fd(&file)).unwrap();
+        snapshotter.safe_before.store(safe_before(low(stat.ctime)), Ordering::Relaxed);
+        crate::mapping::overwrite(&path).unwrap();
+        !snapshotter.changes(&root, &Scope::Everywhere).unwrap().is_empty()
+    }
+
+    #[test]
+    fn an_entry_whose_ctime_is_not_past_is_hashed() {
+        assert!(is_found(|ctime| ctime), "of the tick of the last look");
+        assert!(is_found(|ctime| ctime - 1_000_000_000), "in the future");
+        assert!(!is_found(|ctime| ctime + 1), "this test would see nothing: the card was not what decided");
+    }
+}

@@ -52,6 +52,7 @@ mod metadata;
 mod mode;
 mod mode_change;
 mod place;
+mod read_ahead;
 mod relocate;
 mod rootfs;
 #[cfg(test)]

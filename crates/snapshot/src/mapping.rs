@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mm::{MapFlags, ProtFlags};
@@ -38,27 +39,27 @@ pub(crate) fn moves_ctime(folder: BorrowedFd<'_>) -> rustix::io::Result<bool> {
     moved
 }
 
+/// Changes the first byte of a file that is not empty through a shared mapping: what the exam of snapshotters needs.
+pub(crate) fn overwrite(path: &Path) -> std::io::Result<()> {
+    let file = std::fs::File::options().read(true).write(true).open(path)?;
+    let both = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping, at an address of the kernel's choice, of the first page of a file that has a byte there;
+    // read, written and unmapped. Read first, so that the write is no fault, which would move the time on tmpfs as well.
+    unsafe {
+        let mapping = rustix::mm::mmap(std::ptr::null_mut(), PAGE, both, MapFlags::SHARED, &file, 0)?;
+        mapping.cast::<u8>().read_volatile();
+        mapping.cast::<u8>().write_volatile(b'!');
+        rustix::mm::munmap(mapping, PAGE)?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
 
     use super::*;
     use crate::{ChangeKind, Ignore, RootFs, Scope, SnapshotMode};
-
-    /// Changes the first byte of a file through a shared mapping and puts its time back.
-    fn overwrite(path: &Path) {
-        let file = fs::File::options().read(true).write(true).open(path).unwrap();
-        let time = file.metadata().unwrap().modified().unwrap();
-        let both = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new mapping of a file that has a byte there; written once and unmapped.
-        unsafe {
-            let mapping = rustix::mm::mmap(std::ptr::null_mut(), PAGE, both, MapFlags::SHARED, &file, 0).unwrap();
-            mapping.cast::<u8>().write_volatile(b'!');
-            rustix::mm::munmap(mapping, PAGE).unwrap();
-        }
-        file.set_modified(time).unwrap();
-    }
 
     fn a_write_through_a_mapping_is_found(folder: &Path) {
         fs::write(folder.join("file"), "content").unwrap();
@@ -66,7 +67,9 @@ mod tests {
         let mut snapshotter = SnapshotMode::Full.snapshotter();
         snapshotter.reset(&root).unwrap();
         snapshotter.settle(&root).unwrap();
-        overwrite(&folder.join("file"));
+        let time = fs::metadata(folder.join("file")).unwrap().modified().unwrap();
+        overwrite(&folder.join("file")).unwrap();
+        fs::File::open(folder.join("file")).unwrap().set_modified(time).unwrap();
         let changes = snapshotter.changes(&root, &Scope::Everywhere).unwrap();
         assert_eq!(changes, [crate::Change::new(ChangeKind::Modify, "/file")]);
     }

@@ -172,6 +172,15 @@ pub const CASES: &[Case] = &[
         &["M /etc/passwd"],
     ),
     case(
+        "a file is written through a mapping and its time put back",
+        Promise::Full,
+        |root| {
+            crate::mapping::overwrite(&root.join("etc/passwd")).unwrap();
+            set_time(&root.join("etc/passwd"), long_ago());
+        },
+        &["M /etc/passwd"],
+    ),
+    case(
         "a file becomes a folder",
         Promise::All,
         |root| {
@@ -180,6 +189,24 @@ pub const CASES: &[Case] = &[
             fs::write(root.join("etc/hosts/x"), "").unwrap();
         },
         &["M /etc", "M /etc/hosts", "A /etc/hosts/x"],
+    ),
+    case(
+        "a file becomes a link",
+        Promise::All,
+        |root| {
+            fs::remove_file(root.join("etc/hosts")).unwrap();
+            symlink("passwd", root.join("etc/hosts")).unwrap();
+        },
+        &["M /etc", "M /etc/hosts"],
+    ),
+    case(
+        "a link becomes a file",
+        Promise::All,
+        |root| {
+            fs::remove_file(root.join("bin")).unwrap();
+            fs::write(root.join("bin"), "usr/bin").unwrap();
+        },
+        &["M /bin"],
     ),
     case(
         "a folder becomes a file",

@@ -5,6 +5,7 @@
 mod builder;
 
 use std::fs;
+use std::io::{Read, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -387,6 +388,69 @@ fn sparse_files_get_their_holes_and_impossible_maps_are_refused() {
     }
     let error = refused(scratch.apply(&[sparse(b"0,5", b"1000000000000", "abcde")]));
     assert!(error.starts_with("the archive holds more than"), "{error}");
+}
+
+#[test]
+fn a_header_that_says_a_billion_costs_nothing() {
+    let scratch = scratch();
+    let pieces: &[(&str, &[u8])] = &[
+        ("GNU.sparse.major", b"0"),
+        ("GNU.sparse.minor", b"0"),
+        ("GNU.sparse.size", b"10"),
+        ("GNU.sparse.numblocks", b"1000000000"),
+        ("GNU.sparse.offset", b"0"),
+        ("GNU.sparse.numbytes", b"1"),
+    ];
+    // The number is not what counts, but the pieces that are there.
+    scratch.apply(&[Raw { pax: pieces, ..file("x", "y") }]).unwrap();
+    assert_eq!(fs::metadata(scratch.at("x")).unwrap().len(), 10);
+    // The later format, whose map stands before the content.
+    let pieces: &[(&str, &[u8])] = &[
+        ("GNU.sparse.major", b"1"),
+        ("GNU.sparse.minor", b"0"),
+        ("GNU.sparse.name", b"x"),
+        ("GNU.sparse.realsize", b"10"),
+    ];
+    let map = format!("{:\0<512}", "1000000000\n0\n1\n");
+    assert!(refused(scratch.apply(&[Raw { pax: pieces, ..file("GNUSparseFile/x", &map) }])).contains("broken"));
+    assert_eq!(scratch.tree(), ["x"]);
+}
+
+/// A terabyte of zeros behind some bytes.
+fn terabyte_behind(start: Vec<u8>) -> impl std::io::Read + Send {
+    std::io::Cursor::new(start).chain(std::io::repeat(0).take(1 << 40))
+}
+
+#[test]
+fn a_gzip_bomb_fills_neither_the_disk_nor_the_day() {
+    // A quarter of a megabyte that unpacks to a quarter of a gigabyte, and says so.
+    let tar = archive(&[file("small", "x")]);
+    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    bomb.write_all(&unfinished(&[file("first", "x"), Raw { size: Some(1 << 28), ..file("bomb", "") }])).unwrap();
+    std::io::copy(&mut std::io::repeat(0).take(1 << 28), &mut bomb).unwrap();
+    bomb.write_all(&tar).unwrap();
+    let bomb = bomb.finish().unwrap();
+    assert!(bomb.len() < 1 << 19);
+    let scratch = scratch();
+    let options = ApplyOptions { max_bytes: 1 << 20, ..ApplyOptions::default() };
+    let mut inflated = flate2::bufread::MultiGzDecoder::new(&bomb[..]);
+    let error = refused(apply_tar(&mut inflated, &scratch.root, &options));
+    assert_eq!(error, "the archive holds more than 1048576 bytes (at entry \"bomb\")");
+    assert_eq!(scratch.tree(), ["first"], "something of the bomb was written");
+
+    // Many small files.
+    let many: Vec<Raw<'_>> = vec![file("x", "0123456789"); 200];
+    let options = ApplyOptions { max_bytes: 1000, ..ApplyOptions::default() };
+    let error = refused(apply_tar(&mut &archive(&many)[..], &scratch.root, &options));
+    assert_eq!(error, "the archive holds more than 1000 bytes (at entry \"x\")");
+
+    // What no entry says: behind the end, and in headers for all entries.
+    let error = refused(apply_tar(&mut terabyte_behind(tar), &scratch.root, &ApplyOptions::default()));
+    assert!(error.contains("more than a gigabyte follows its end"), "{error}");
+    let global = unfinished(&[Raw { kind: b'g', content: b"6 a=b\n", ..file("pax", "") }]);
+    let mut endless = std::io::Cursor::new(global.repeat(11_000));
+    let error = refused(apply_tar(&mut endless, &scratch.root, &ApplyOptions::default()));
+    assert!(error.contains("too many headers"), "{error}");
 }
 
 #[test]

@@ -11,15 +11,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use zuwai_snapshot::{
-    Change, ChangeKind, Ignore, RootFs, Scope, SnapshotError, SnapshotMode, Snapshotter, WriteOptions, tree, write_tar,
+    ApplyOptions, Change, ChangeKind, Ignore, RootFs, Scope, SnapshotError, SnapshotMode, Snapshotter, WriteOptions,
+    apply_tar, tree, write_tar,
 };
 
 fn open(path: &Path, ignore: &[&str]) -> RootFs {
     RootFs::open(path, Ignore::new(ignore.iter().map(PathBuf::from))).unwrap()
 }
 
+const MODES: [SnapshotMode; 3] = [SnapshotMode::Full, SnapshotMode::Redo, SnapshotMode::Time];
+
 fn known(root: &RootFs) -> Box<dyn Snapshotter> {
-    let mut snapshotter = SnapshotMode::Full.snapshotter();
+    known_by(SnapshotMode::Full, root)
+}
+
+fn known_by(mode: SnapshotMode, root: &RootFs) -> Box<dyn Snapshotter> {
+    let mut snapshotter = mode.snapshotter();
     snapshotter.reset(root).unwrap();
     snapshotter.settle(root).unwrap();
     snapshotter
@@ -88,21 +95,25 @@ fn a_time_in_the_future_is_not_believed() {
 
 #[test]
 fn a_mount_that_appears_hides_nothing_and_adds_nothing() {
+    MODES.into_iter().for_each(a_mount_appears);
+}
+
+fn a_mount_appears(mode: SnapshotMode) {
     let tmp = tempfile::tempdir().unwrap();
     fs::create_dir_all(tmp.path().join("d/below")).unwrap();
     fs::write(tmp.path().join("d/below/file"), "x").unwrap();
     fs::write(tmp.path().join("other"), "x").unwrap();
     let root = open(tmp.path(), &[]);
-    let mut snapshotter = known(&root);
+    let mut snapshotter = known_by(mode, &root);
     let at = tmp.path().join("d");
     rustix::mount::mount("tmpfs", &at, "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
     fs::write(at.join("secret"), "s").unwrap();
     fs::write(tmp.path().join("other"), "y").unwrap();
     let seen = look(&mut *snapshotter, &root);
     rustix::mount::unmount(&at, rustix::mount::UnmountFlags::DETACH).unwrap();
-    assert_eq!(seen, ["M /other"]);
+    assert_eq!(seen, ["M /other"], "{mode}");
     fs::write(tmp.path().join("d/below/file"), "changed").unwrap();
-    assert_eq!(look(&mut *snapshotter, &root), ["M /d/below/file"], "what was hidden is known still");
+    assert_eq!(look(&mut *snapshotter, &root), ["M /d/below/file"], "{mode}: what was hidden is known still");
 }
 
 #[test]
@@ -144,13 +155,17 @@ fn some_paths_and_the_folders_above_them_can_be_looked_at_alone() {
 
 #[test]
 fn files_that_come_and_go_while_they_are_looked_at_do_no_harm() {
+    MODES.into_iter().for_each(files_come_and_go);
+}
+
+fn files_come_and_go(mode: SnapshotMode) {
     let tmp = tempfile::tempdir().unwrap();
     let root = open(tmp.path(), &[]);
     fs::create_dir(tmp.path().join("steady")).unwrap();
     for number in 0..200 {
         fs::write(tmp.path().join(format!("steady/{number}")), "x").unwrap();
     }
-    let mut snapshotter = known(&root);
+    let mut snapshotter = known_by(mode, &root);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -167,7 +182,7 @@ fn files_that_come_and_go_while_they_are_looked_at_do_no_harm() {
                 let _ = fs::remove_file(&dir);
             }
         });
-        for _ in 0..300 {
+        for _ in 0..100 {
             let changes = snapshotter.changes(&root, &Scope::Everywhere).unwrap();
             assert!(changes.iter().all(|change| !change.path.starts_with("/steady")), "{changes:?}");
             match write_tar(&changes, &root, &mut std::io::sink(), &WriteOptions::default()) {
@@ -181,6 +196,71 @@ fn files_that_come_and_go_while_they_are_looked_at_do_no_harm() {
     // What is told in the end is what is there.
     snapshotter.changes(&root, &Scope::Everywhere).unwrap();
     assert_eq!(look(&mut *snapshotter, &root), [""; 0]);
+}
+
+/// When each file below a folder was last read, by its name.
+fn read_at(folder: &Path) -> Vec<(String, i64, i64)> {
+    let mut all: Vec<(String, i64, i64)> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let facts = entry.metadata().unwrap();
+            (entry.file_name().into_string().unwrap(), facts.atime(), facts.atime_nsec())
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn nothing_is_read_but_what_changed_and_after_applying_nothing_at_all() {
+    const NAMES: [&str; 3] = ["a", "b", "c"];
+    let tmp = tempfile::tempdir().unwrap();
+    let (from, to) = (tmp.path().join("from"), tmp.path().join("to"));
+    fs::create_dir(&from).unwrap();
+    fs::create_dir(&to).unwrap();
+    for name in NAMES {
+        fs::write(from.join(name), "content").unwrap();
+        // A time that is yet to come: on a mount with `relatime` every read of such a file is noted.
+        let later = SystemTime::now() + Duration::from_secs(1_000_000);
+        fs::File::open(from.join(name)).unwrap().set_modified(later).unwrap();
+    }
+    rustix::mount::mount_bind(&to, &to).unwrap();
+    let flags = rustix::mount::MountFlags::BIND | rustix::mount::MountFlags::RELATIME;
+    rustix::mount::mount_remount(&to, flags, c"").unwrap();
+    let found = std::panic::catch_unwind(|| {
+        let mut tar = Vec::new();
+        let changes = NAMES.map(|name| Change::new(ChangeKind::Add, Path::new("/").join(name)));
+        write_tar(&changes, &open(&from, &[]), &mut tar, &WriteOptions::default()).unwrap();
+        let root = open(&to, &[]);
+        let mut snapshotter = SnapshotMode::Full.snapshotter();
+        let applied = apply_tar(&mut &tar[..], &root, &ApplyOptions::default()).unwrap();
+        snapshotter.adopt(&applied);
+        snapshotter.settle(&root).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        let before = read_at(&to);
+        assert_eq!(look(&mut *snapshotter, &root), [""; 0]);
+        assert_eq!(read_at(&to), before, "the starting point was read");
+
+        let file = fs::File::options().write(true).open(to.join("b")).unwrap();
+        let time = file.metadata().unwrap().modified().unwrap();
+        (&file).write_all(b"CONTENT").unwrap();
+        file.set_modified(time).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(look(&mut *snapshotter, &root), ["M /b"]);
+        let after = read_at(&to);
+        let read: Vec<&str> = NAMES
+            .into_iter()
+            .zip(before.iter().zip(&after))
+            .filter(|(_, (a, b))| a != b)
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(read, ["b"], "what was read");
+    });
+    rustix::mount::unmount(&to, rustix::mount::UnmountFlags::DETACH).unwrap();
+    if let Err(panic) = found {
+        std::panic::resume_unwind(panic);
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Regular files: content as it comes out of the archive, hashed on the way.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Gid, Mode, OFlags, Uid, XattrFlags};
@@ -24,18 +24,13 @@ impl Applier<'_> {
         name: &[u8],
         real: &Path,
     ) -> Made {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let private = Mode::from(0o600);
-        let file = match rustix::fs::openat(&place.fd, name, flags, private) {
-            Err(Errno::EXIST) => {
-                let stat = stat_at(place.fd.as_fd(), name)?;
-                if !self.make_way(place, name, real, &stat)? {
-                    return Ok(());
-                }
-                rustix::fs::openat(&place.fd, name, flags, private)?
-            }
-            file => file?,
-        };
+        let dress = self.dress(entry);
+        let other_owner = (dress.uid, dress.gid) != (0, 0) || place.setgid || !rustix::process::geteuid().is_root();
+        // Mostly the mode can be given at once; what is not, and what the umask took of it, is set when it is written.
+        let plain = !other_owner && !place.default_acl && dress.mode & !0o777 == 0 && dress.attributes.is_empty();
+        let first = Mode::from(if plain { dress.mode } else { 0o600 });
+        let file = self.create(place, name, real, first)?;
+        let Some(file) = file else { return Ok(()) };
         let hash = match &entry.sparse {
             None => write_content(archive, file.as_fd())?,
             Some(map) => {
@@ -46,14 +41,13 @@ impl Applier<'_> {
                 NO_HASH
             }
         };
-        let dress = self.dress(entry);
-        if (dress.uid, dress.gid) != (0, 0) || place.setgid || !rustix::process::geteuid().is_root() {
+        if other_owner {
             rustix::fs::fchown(&file, Some(Uid::from_raw(dress.uid)), Some(Gid::from_raw(dress.gid)))?;
         }
         if place.default_acl {
             attributes::remove(place.fd.as_fd(), name, b"system.posix_acl_access")?;
         }
-        if dress.mode != 0o600 || place.default_acl {
+        if !plain {
             rustix::fs::fchmod(&file, Mode::from(dress.mode))?;
         }
         let mut set = Attributes::new();
@@ -65,10 +59,29 @@ impl Applier<'_> {
             }
         }
         rustix::fs::futimens(&file, &place::times(entry.mtime))?;
-        let stat = stat_of(file.as_fd())?;
+        let mut stat = stat_of(file.as_fd())?;
+        if plain && stat.permissions() != dress.mode {
+            rustix::fs::fchmod(&file, Mode::from(dress.mode))?;
+            stat = stat_of(file.as_fd())?;
+        }
         let card = Card { stat, hash, attributes: Some(attributes::digest(&set)) };
         self.applied.journal.note(&place.real, name, What::Put(card));
         Ok(())
+    }
+
+    /// A new file, in place of what was there. `None`: what was there cannot go.
+    fn create(&mut self, place: &Place, name: &[u8], real: &Path, mode: Mode) -> Made<Option<OwnedFd>> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(&place.fd, name, flags, mode) {
+            Err(Errno::EXIST) => {
+                let stat = stat_at(place.fd.as_fd(), name)?;
+                if !self.make_way(place, name, real, &stat)? {
+                    return Ok(None);
+                }
+                Ok(Some(rustix::fs::openat(&place.fd, name, flags, mode)?))
+            }
+            file => Ok(Some(file?)),
+        }
     }
 }
 

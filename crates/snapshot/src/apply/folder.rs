@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::{Applier, Made, Obstacle};
 use crate::archive::Entry;
-use crate::attributes;
+use crate::attributes::{self, Attributes};
 use crate::beneath::{stat_at, stat_of};
 use crate::index::NO_HASH;
 use crate::journal::{Card, What};
@@ -34,6 +34,15 @@ pub(super) struct Pending {
     pub(super) mtime: Option<i128>,
     /// Whether an entry of this archive said so.
     pub(super) told: bool,
+    /// Whether it was made here without extended attributes, so that nobody needs to ask for them.
+    pub(super) bare: bool,
+}
+
+impl Pending {
+    /// Of a folder that no entry told of so far.
+    fn untold(mtime: Option<i128>) -> Self {
+        Self { mtime, told: false, bare: false }
+    }
 }
 
 /// As many folders are kept open.
@@ -57,11 +66,11 @@ impl Applier<'_> {
             return Ok(None);
         }
         let stat = stat_of(folder.fd.as_fd())?;
-        self.pending.entry(folder.real.clone()).or_insert(Pending { mtime: Some(stat.mtime), told: false });
-        let acl = c"system.posix_acl_default";
-        let default_acl = attributes::read(folder.fd.as_fd(), b".", Kind::Dir)?
-            .iter()
-            .any(|(name, _)| name.as_slice() == acl.to_bytes());
+        let pending = self.pending.entry(folder.real.clone()).or_insert(Pending::untold(Some(stat.mtime)));
+        let default_acl = !pending.bare
+            && attributes::read(folder.fd.as_fd(), b".", Kind::Dir)?
+                .iter()
+                .any(|(name, _)| name == b"system.posix_acl_default");
         let setgid = stat.permissions() & 0o2000 != 0;
         let place = Rc::new(Place { fd: folder.fd, real: folder.real, setgid, default_acl });
         if self.places.len() >= OPEN_PLACES {
@@ -80,11 +89,11 @@ impl Applier<'_> {
             return Ok(None);
         }
         let stat = stat_of(end.folder.fd.as_fd())?;
-        self.pending.entry(end.folder.real.clone()).or_insert(Pending { mtime: Some(stat.mtime), told: false });
+        self.pending.entry(end.folder.real.clone()).or_insert(Pending::untold(Some(stat.mtime)));
         match self.root.make_dirs(path, &Ownership { uid, gid, mode: 0o755 }) {
             Ok(made) => {
                 for path in made {
-                    self.pending.insert(path, Pending { mtime: None, told: false });
+                    self.pending.insert(path, Pending::untold(None));
                 }
             }
             Err(SnapshotError::Ignored { .. }) => return Ok(None),
@@ -98,7 +107,7 @@ impl Applier<'_> {
     pub(super) fn dress_root(&mut self, entry: &Entry) -> Made {
         let folder = self.root.beneath().folder(&self.into)?;
         self.dress_dir(entry, folder.fd.as_fd(), b".", &folder.real, true)?;
-        self.pending.insert(folder.real, Pending { mtime: Some(entry.mtime), told: true });
+        self.pending.insert(folder.real, Pending { mtime: Some(entry.mtime), told: true, bare: false });
         // What is known of it as a place may be another now.
         self.places.clear();
         Ok(())
@@ -126,7 +135,8 @@ impl Applier<'_> {
             // What is known of it as a place may be another now.
             self.places.retain(|_, known| known.real != real);
         }
-        self.pending.insert(real, Pending { mtime: Some(entry.mtime), told: true });
+        let bare = !was_there && !place.default_acl && entry.attributes.is_empty();
+        self.pending.insert(real, Pending { mtime: Some(entry.mtime), told: true, bare });
         Ok(())
     }
 
@@ -161,7 +171,8 @@ impl Applier<'_> {
             stat = stat_of(fd.as_fd())?;
         }
         if let Some(name) = path.file_name() {
-            let attributes = attributes::read(fd.as_fd(), b".", Kind::Dir)?;
+            let attributes =
+                if pending.bare { Attributes::new() } else { attributes::read(fd.as_fd(), b".", Kind::Dir)? };
             let card = Card { stat, hash: NO_HASH, attributes: Some(attributes::digest(&attributes)) };
             let above = path.parent().unwrap_or(Path::new("/"));
             self.applied.journal.note(above, name.as_bytes(), What::Put(card));
