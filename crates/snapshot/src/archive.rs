@@ -118,7 +118,10 @@ impl<'a> Archive<'a> {
                     let have = self.end - self.start;
                     // In large steps, since what is there is parsed again from its beginning.
                     need = min_bytes.max(have + have / 2).min(MOST_HEADERS.max(min_bytes));
-                    if have >= need || (!self.fill(need)? && self.end - self.start < min_bytes) {
+                    self.fill(need)?;
+                    // Where nothing more came, the parser would ask again and again.
+                    let now = self.end - self.start;
+                    if now <= have || now < min_bytes {
                         return Err(self.broken("it ends within a header"));
                     }
                 }
