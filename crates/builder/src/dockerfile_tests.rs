@@ -19,7 +19,7 @@ fn the_example_is_read_as_it_stands() {
     let [first, second] = dockerfile.stages.as_slice() else { panic!() };
     assert_eq!((first.name.as_deref(), first.from.image.as_str()), (Some("maven"), "maven:3.5-jdk-11"));
     assert_eq!((second.name.as_deref(), second.instructions.len()), (None, 2));
-    assert_eq!(second.instructions[0].uses(), Some("maven"));
+    assert_eq!(second.instructions[0].uses(), ["maven"]);
     assert_eq!(second.instructions[1].text, "CMD [\"java\", \"-jar\", \"/app.jar\"]");
     assert_eq!(second.instructions[1].span.to_string(), "Dockerfile:6");
     assert!(dockerfile.notices.is_empty());
@@ -42,7 +42,7 @@ fn errors_have_place_and_words() {
         ("FROM a\n  INSTALL b", "Dockerfile:2:3", "unknown instruction: INSTALL"),
         ("FROM a\n\nrnu b", "Dockerfile:3:1", "unknown instruction: rnu (did you mean run?)"),
         ("FROM a\nCOPY --form=x \\\n  a b", "Dockerfile:2:6", "COPY has no flag --form (did you mean --from?)"),
-        ("FROM a\nRUN b \\\n<<E\nx\nE\n", "Dockerfile:2", "a heredoc in RUN is not supported yet"),
+        ("FROM a\nCOPY b \\\n<<E\nx\nE\n", "Dockerfile:2:6", "the heredoc <<E cannot be a destination"),
         (
             "FROM a AS 1",
             "Dockerfile:1:6",

@@ -11,6 +11,7 @@ use crate::context::ContextError;
 use crate::isolation::IsolationError;
 use crate::output::OutputError;
 use crate::plan::PlanError;
+use crate::secrets::SecretError;
 use crate::step::StepError;
 use crate::syntax::{Span, SyntaxError};
 
@@ -68,6 +69,8 @@ pub enum BuildError {
         span: Option<Span>,
         /// Its name.
         image: String,
+        /// A stage of the file whose name is nearly this.
+        stage: Option<String>,
         /// Why not.
         #[source]
         source: Box<RegistryError>,
@@ -108,6 +111,9 @@ pub enum BuildError {
         #[source]
         source: OutputError,
     },
+    /// A secret or an agent that was given cannot be had.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// There is no place to build in.
     #[error(transparent)]
     Isolation(#[from] IsolationError),
@@ -205,6 +211,7 @@ impl BuildError {
             BuildError::Syntax(error) => error.hint(),
             BuildError::Plan { problem, .. } => problem.hint(),
             BuildError::Step { source, .. } => source.hint(),
+            BuildError::Pull { stage: Some(stage), .. } => Some(format!("did you mean the stage {stage}?")),
             BuildError::Pull { source, .. }
             | BuildError::PushPermission { source, .. }
             | BuildError::Push { source, .. } => source.hint(),

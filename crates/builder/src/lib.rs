@@ -29,6 +29,7 @@ mod passwd;
 mod plan;
 mod reach;
 pub mod request;
+mod secrets;
 mod settings;
 mod stage;
 mod step;
@@ -54,7 +55,12 @@ use crate::output::{Finished, OUTPUTS};
 pub use crate::passwd::PasswdError;
 use crate::plan::Plan;
 pub use crate::plan::PlanError;
-pub use crate::request::{BuildRequest, CachePlace, CacheRequest, ContextRequest, GitOptions, OutputRequest};
+pub use crate::request::{
+    AgentRequest, BuildRequest, CachePlace, CacheRequest, ContextRequest, GitOptions, OutputRequest, SecretRequest,
+    SecretSource,
+};
+pub use crate::secrets::SecretError;
+use crate::secrets::Secrets;
 use crate::stage::Workshop;
 pub use crate::step::StepError;
 pub use crate::syntax::{ExcerptLine, ExpandError, PatternError, SourceFile, Span, SyntaxError, SyntaxProblem};
@@ -72,6 +78,8 @@ pub struct Tools<'a> {
     pub cancel: &'a Cancel,
     /// A folder that the build has for itself while it goes on. It is made if it is missing.
     pub work: PathBuf,
+    /// Where `RUN --mount=type=cache` keeps its folders from build to build. It is made when the first is wanted.
+    pub caches: PathBuf,
     /// Whether the work folder is left as it is at the end, because the container ends with this process and nobody will
     /// look at it: deleting a large tree takes seconds.
     pub leave_work: bool,
@@ -120,12 +128,13 @@ fn walk(request: &BuildRequest, tools: &Tools<'_>, work: &WorkFolder) -> Result<
     if request.push && request.check_push_permission {
         check_push(request, tools)?;
     }
-    let mut plan = Plan::new(&dockerfile, request, tools, work)?;
+    let secrets = Secrets::read(request)?;
+    let mut plan = Plan::new(&dockerfile, request, tools, work, &secrets)?;
     let cache = look_ahead(&mut plan, request, tools, work, &context, &ignore)?;
     if request.push {
         tools.client.resolve_credentials(&request.destinations);
     }
-    let image = build_in(request, tools, work, &plan, &context, ignore, cache)?;
+    let image = build_in(request, tools, work, &plan, &context, ignore, &secrets, cache)?;
     let digest = image.encode().descriptor.digest;
     let built = Built { image, digest };
     deliver(request, tools, &built)?;
@@ -152,6 +161,7 @@ fn open_blobs(work: &WorkFolder) -> Result<BlobDir, BuildError> {
 }
 
 /// Builds the stages in the place that the isolation gives, and leaves the place as it was found, whatever happens.
+#[expect(clippy::too_many_arguments, reason = "each is one thing that the road has gathered so far")]
 fn build_in(
     request: &BuildRequest,
     tools: &Tools<'_>,
@@ -159,6 +169,7 @@ fn build_in(
     plan: &Plan<'_>,
     context: &Context,
     ignore: Dockerignore,
+    secrets: &Secrets,
     cache: Option<LayerCache<'_>>,
 ) -> Result<Image, BuildError> {
     let blobs = open_blobs(work)?;
@@ -171,7 +182,7 @@ fn build_in(
         let own = work.path().strip_prefix(&folder).map(|below| Path::new("/").join(below));
         let context = RootFs::open(&folder, Ignore::new(own))?;
         let created = timestamp(request);
-        let shop = Workshop { request, tools, work, blobs, context, ignore, created, cache };
+        let shop = Workshop { request, tools, work, blobs, context, ignore, secrets, created, cache };
         let image = stage::build_stages(&shop, plan);
         // What is done is kept even when the build fails; who wants it to stop does not wait.
         let warning = shop.cache.filter(|_| !tools.cancel.is_cancelled()).and_then(LayerCache::finish);

@@ -1,11 +1,13 @@
 //! Which stages are built, in which order, and what each begins with and reads. A stage that the target does not need
 //! is not even looked up.
 
+mod demands;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use zuwai_registry::image::ReferenceError;
-use zuwai_registry::{BlobDir, Platform, Pulled, Reference};
+use zuwai_registry::{BlobDir, Platform, Pulled, Reference, RegistryError};
 
 use crate::Tools;
 use crate::dockerfile::{Dockerfile, StageSource};
@@ -14,6 +16,7 @@ use crate::event::Event;
 use crate::instruction::{self, InstructionError, Placed};
 use crate::reach;
 use crate::request::BuildRequest;
+use crate::secrets::Secrets;
 use crate::settings::{Globals, Settings};
 use crate::syntax::{Span, SyntaxError, suggest};
 use crate::work::WorkFolder;
@@ -146,17 +149,14 @@ impl<'a> Plan<'a> {
         request: &BuildRequest,
         tools: &Tools<'_>,
         work: &WorkFolder,
+        secrets: &Secrets,
     ) -> Result<Plan<'a>, BuildError> {
         let target = find_target(dockerfile, request.target.as_deref())?;
         let stage = request.target.as_deref().map(str::to_lowercase);
         let host = Platform::host();
         let globals = Globals::new(dockerfile, &request.build_args, &request.platform, &host, stage.as_deref())?;
-        if let Some(command) = reach::first_command(dockerfile, target, &globals) {
-            tools.isolation.check_run().map_err(|error| BuildError::Step {
-                span: command.span.clone(),
-                text: command.text.clone(),
-                source: Box::new(error.into()),
-            })?;
+        for index in reach::needed(dockerfile, target, &globals) {
+            demands::check(&dockerfile.stages[index].instructions, tools.isolation, secrets)?;
         }
         let blobs = work.blobs();
         let blobs = BlobDir::open(&blobs).map_err(|source| BuildError::Work { path: blobs, source })?;
@@ -167,6 +167,9 @@ impl<'a> Plan<'a> {
             stages: BTreeMap::new(),
         };
         planner.visit(target)?;
+        for stage in planner.stages.values() {
+            demands::check(&stage.triggers, tools.isolation, secrets)?;
+        }
         let mut stages: Vec<PlannedStage<'a>> = planner.stages.into_values().collect();
         let read = stages.iter().flat_map(PlannedStage::reads).collect();
         link(&mut stages, &read);
@@ -267,10 +270,10 @@ impl Planner<'_, '_> {
         let triggers = self.triggers(&base, &source.span)?;
         let mut origins = BTreeMap::new();
         for placed in triggers.iter().chain(&source.instructions) {
-            if let Some(name) = placed.uses()
-                && !origins.contains_key(name)
-            {
-                origins.insert(name.to_owned(), self.origin(index, name, &placed.span)?);
+            for name in placed.uses() {
+                if !origins.contains_key(name) {
+                    origins.insert(name.to_owned(), self.origin(index, name, &placed.span)?);
+                }
             }
         }
         let stage = PlannedStage {
@@ -340,13 +343,18 @@ impl Planner<'_, '_> {
     }
 
     fn image(&mut self, index: usize, name: &str, span: &Span) -> Result<Arc<Pulled>, BuildError> {
+        let names = self.dockerfile.stages[..index].iter().filter_map(|stage| stage.name.as_deref());
+        let suggestion = suggest::nearest(name, names);
         let reference: Reference = name.parse().map_err(|reason| {
-            let names = self.dockerfile.stages[..index].iter().filter_map(|stage| stage.name.as_deref());
-            let suggestion = suggest::nearest(name, names);
-            let problem = PlanError::BadReference { name: name.to_owned(), reason, suggestion };
+            let problem = PlanError::BadReference { name: name.to_owned(), reason, suggestion: suggestion.clone() };
             BuildError::Plan { span: Some(span.clone()), problem }
         })?;
-        self.images.pull(&reference, name, span)
+        self.images.pull(&reference, name).map_err(|source| BuildError::Pull {
+            span: Some(span.clone()),
+            image: name.to_owned(),
+            stage: suggestion,
+            source,
+        })
     }
 
     /// The triggers of a base, as instructions.
@@ -369,15 +377,13 @@ struct Images<'b> {
 }
 
 impl Images<'_> {
-    fn pull(&mut self, reference: &Reference, name: &str, span: &Span) -> Result<Arc<Pulled>, BuildError> {
+    fn pull(&mut self, reference: &Reference, name: &str) -> Result<Arc<Pulled>, Box<RegistryError>> {
         let full = reference.to_string();
         if let Some(pulled) = self.pulled.get(&full) {
             return Ok(Arc::clone(pulled));
         }
         self.tools.observer.event(&Event::ImageResolving { reference: name });
-        let pulled = self.tools.client.pull(reference, self.platform, &self.blobs).map_err(|source| {
-            BuildError::Pull { span: Some(span.clone()), image: name.to_owned(), source: Box::new(source) }
-        })?;
+        let pulled = self.tools.client.pull(reference, self.platform, &self.blobs).map_err(Box::new)?;
         let pulled = Arc::new(pulled);
         self.pulled.insert(full, Arc::clone(&pulled));
         Ok(pulled)

@@ -6,9 +6,9 @@ use crate::dockerfile::Dockerfile;
 use crate::instruction::Placed;
 use crate::settings::Globals;
 
-/// The first instruction, of the stages that the target needs, that runs a command. Triggers of base images are not known
-/// yet.
-pub(crate) fn first_command<'a>(dockerfile: &'a Dockerfile, target: usize, globals: &Globals) -> Option<&'a Placed> {
+/// The stages that the target needs. Triggers of base images are not known yet, and may add others; nothing is refused
+/// here.
+pub(crate) fn needed(dockerfile: &Dockerfile, target: usize, globals: &Globals) -> BTreeSet<usize> {
     let mut needed = BTreeSet::new();
     let mut todo = vec![target];
     while let Some(index) = todo.pop() {
@@ -16,12 +16,11 @@ pub(crate) fn first_command<'a>(dockerfile: &'a Dockerfile, target: usize, globa
             continue;
         }
         let source = &dockerfile.stages[index];
-        let names = source.from.base(globals).ok().into_iter();
-        let names = names.chain(source.instructions.iter().filter_map(|placed| placed.uses().map(str::to_owned)));
-        todo.extend(names.filter_map(|name| earlier(dockerfile, index, &name)));
+        let base = source.from.base(globals).ok();
+        let names = base.as_deref().into_iter().chain(source.instructions.iter().flat_map(Placed::uses));
+        todo.extend(names.filter_map(|name| earlier(dockerfile, index, name)));
     }
-    let placed = |index: usize| dockerfile.stages[index].instructions.iter();
-    needed.into_iter().flat_map(placed).find(|placed| placed.runs())
+    needed
 }
 
 /// The stage before this one that a name or a number means, if it is one.

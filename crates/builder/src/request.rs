@@ -1,6 +1,7 @@
 //! What is wanted of a build, as plain values: everything here was decided by the caller (a command line, another
 //! program); nothing below it reads an environment, a home folder or a terminal.
 
+use std::fmt;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +22,10 @@ pub struct BuildRequest {
     pub context: ContextRequest,
     /// Values for ARG, in the order given; a later one of the same name wins.
     pub build_args: Vec<(String, String)>,
+    /// What `RUN --mount=type=secret` can ask for.
+    pub secrets: Vec<SecretRequest>,
+    /// What `RUN --mount=type=ssh` can ask for.
+    pub agents: Vec<AgentRequest>,
     /// Labels put on the image; they win over LABEL in the Dockerfile.
     pub labels: Vec<(String, String)>,
     /// The stage to build, by name (case does not matter); `None` is the last one.
@@ -73,6 +78,43 @@ pub enum CachePlace {
     Repository(Reference),
     /// A folder, which becomes an OCI layout; relative to [`BuildRequest::current_directory`].
     Layout(PathBuf),
+}
+
+/// A secret that commands may ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretRequest {
+    /// What commands call it.
+    pub id: String,
+    /// Where its value is.
+    pub source: SecretSource,
+}
+
+/// Where the value of a secret is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// In a file; a relative path begins at [`BuildRequest::current_directory`].
+    File(PathBuf),
+    /// Here.
+    Value(Vec<u8>),
+}
+
+impl fmt::Debug for SecretSource {
+    /// Never shows a value.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SecretSource::File(path) => formatter.debug_tuple("File").field(path).finish(),
+            SecretSource::Value(_) => formatter.write_str("Value(…)"),
+        }
+    }
+}
+
+/// An agent that commands may speak to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentRequest {
+    /// What commands call it.
+    pub id: String,
+    /// Its socket; a relative path begins at [`BuildRequest::current_directory`].
+    pub socket: PathBuf,
 }
 
 /// Where the build context comes from.

@@ -18,6 +18,7 @@ use crate::instruction::{Action, Placed, Step};
 use crate::isolation::Cancel;
 use crate::plan::{Base, Origin, Plan, PlannedStage};
 use crate::request::BuildRequest;
+use crate::secrets::Secrets;
 use crate::settings::Settings;
 use crate::step::{self, Ground, StepError};
 use crate::work::WorkFolder;
@@ -33,6 +34,7 @@ pub(crate) struct Workshop<'a> {
     pub(crate) blobs: BlobDir,
     pub(crate) context: RootFs,
     pub(crate) ignore: Dockerignore,
+    pub(crate) secrets: &'a Secrets,
     /// Now, as RFC 3339: `created` of the image and of every row of its history.
     pub(crate) created: String,
     /// Which layers need not be made, and where new ones are kept.
@@ -181,10 +183,10 @@ impl<'a> StageBuilder<'a> {
         action: &Action,
         done: &mut Done,
     ) -> Result<Result<Scope, StepError>, BuildError> {
-        let from = match placed.uses() {
-            Some(name) => Some(self.tree(name, done)?),
-            None => None,
-        };
+        let mut origins = BTreeMap::new();
+        for name in placed.uses() {
+            origins.insert(name.to_owned(), self.tree(name, done)?);
+        }
         self.unpack()?;
         let Some(live) = &self.live else { unreachable!("unpacked above") };
         let Tools { isolation, observer, cancel, .. } = self.shop.tools;
@@ -192,7 +194,10 @@ impl<'a> StageBuilder<'a> {
             root: &live.root,
             context: &self.shop.context,
             ignore: &self.shop.ignore,
-            from,
+            origins,
+            secrets: self.shop.secrets,
+            caches: &self.shop.tools.caches,
+            scratch: self.shop.work.scratch(),
             isolation: *isolation,
             snapshotter: live.snapshotter.as_ref(),
             observer: *observer,

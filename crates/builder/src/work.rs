@@ -43,6 +43,11 @@ impl WorkFolder {
         self.path.join("leftover")
     }
 
+    /// What a step puts down while it is carried out.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.path.join("scratch")
+    }
+
     /// The root filesystem of a stage that is done.
     pub(crate) fn stage(&self, index: usize) -> PathBuf {
         self.path.join("stages").join(index.to_string())
@@ -65,7 +70,7 @@ impl WorkFolder {
         if !parked.exists() {
             return fs::read_dir(&self.path)?.try_for_each(|entry| remove(&entry?.path()));
         }
-        let build = ["blobs", "context", "leftover", "stages", "images"];
+        let build = ["blobs", "context", "leftover", "scratch", "stages", "images"];
         build.iter().try_for_each(|name| remove(&self.path.join(name)))
     }
 }

@@ -159,9 +159,16 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag(
         "secret",
         List("id=ID[,src=FILE][,env=VAR]"),
-        Refused("RUN --mount=type=secret is not there yet; secrets in ARG or COPY would stay in the image"),
+        Works,
         Build,
-        "A secret for RUN --mount=type=secret",
+        "A secret for RUN --mount=type=secret: a file, or a variable of the environment",
+    ),
+    flag(
+        "ssh",
+        List("ID[=SOCKET]"),
+        Works,
+        Build,
+        "The socket of an ssh agent for RUN --mount=type=ssh; `default` alone is the one of SSH_AUTH_SOCK",
     ),
     flag(
         "dryrun",
@@ -493,7 +500,7 @@ mod tests {
             skip-tls-verify-registry registry-certificate registry-client-cert registry-map registry-mirror \
             skip-default-registry-fallback tarPath whitelist-var-run snapshotMode customPlatform";
         let fork = "pre-cleanup preserve-context materialize annotation credential-helpers image-format secret dryrun";
-        let own = "explain-cache tag isolation";
+        let own = "explain-cache tag isolation ssh";
         let known: BTreeSet<_> = FLAGS.iter().map(|flag| flag.name).collect();
         let wanted: BTreeSet<_> = [kaniko, fork, own].into_iter().flat_map(str::split_whitespace).collect();
         assert_eq!(known, wanted);

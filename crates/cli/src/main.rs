@@ -18,6 +18,7 @@ mod machine;
 mod progress;
 mod registry_options;
 mod request;
+mod secrets;
 mod signals;
 mod tools;
 mod user_namespace;

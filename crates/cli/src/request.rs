@@ -16,7 +16,7 @@ use crate::environment::Environment;
 use crate::isolation::Asked;
 use crate::progress::{Format, LogOptions, Verbosity};
 use crate::values::pair;
-use crate::{cache_options, feature_flags, git_options, registry_options};
+use crate::{cache_options, feature_flags, git_options, registry_options, secrets};
 
 /// Everything that is wanted.
 pub(crate) struct Wanted {
@@ -83,6 +83,8 @@ pub(crate) fn wanted(
         current_directory: current_directory.to_owned(),
         context,
         build_args: build_args(values, environment, &mut warnings)?,
+        secrets: secrets::secrets(values, environment)?,
+        agents: secrets::agents(values, environment)?,
         labels: labels(values)?,
         target: target(values)?,
         platform: platform(values)?,

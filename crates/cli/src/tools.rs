@@ -24,6 +24,7 @@ pub(crate) struct Toolbox {
     isolation: Box<dyn Isolation>,
     cancel: Cancel,
     work: WorkPlace,
+    caches: PathBuf,
     leave_work: bool,
 }
 
@@ -56,14 +57,15 @@ impl Toolbox {
     ) -> Result<Self, Failure> {
         let mounts =
             mount_points(Path::new("/proc/self/mountinfo")).map_err(|error| failed(&error, container.force))?;
-        let (isolation, work) = match enter(choice)? {
+        let (isolation, work, caches) = match enter(choice)? {
             Choice::Direct => {
                 let isolation = direct(container, facts, &mounts)?;
-                (Box::new(isolation) as Box<dyn Isolation>, WorkPlace::shared(container.own_folder)?)
+                let caches = container.own_folder.join("caches");
+                (Box::new(isolation) as Box<dyn Isolation>, WorkPlace::shared(container.own_folder)?, caches)
             }
             choice => {
                 let folder = work_place::folder(container.own_folder, container.named, environment);
-                (private(choice, container), WorkPlace::private(&folder)?)
+                (private(choice, container), WorkPlace::private(&folder)?, folder.join("caches"))
             }
         };
         // What is left in the container's own writable layer goes with the container; a volume stays.
@@ -73,7 +75,7 @@ impl Toolbox {
             Failure::of("error building image", &error, hint)
         })?;
         let leave_work = std::process::id() == 1 && !on_a_volume;
-        Ok(Self { client, isolation, cancel: Cancel::default(), work, leave_work })
+        Ok(Self { client, isolation, cancel: Cancel::default(), work, caches, leave_work })
     }
 
     /// Asks for the end of what is going on.
@@ -89,6 +91,7 @@ impl Toolbox {
             observer,
             cancel: &self.cancel,
             work: self.work.path().to_owned(),
+            caches: self.caches.clone(),
             leave_work: self.leave_work,
         }
     }

@@ -62,6 +62,7 @@ mod stub;
 pub mod testsuite;
 pub mod tree;
 mod walk;
+mod way;
 mod whiteout;
 mod write;
 
@@ -76,4 +77,5 @@ pub use mode_change::{ModeChange, ModeChangeError};
 pub use rootfs::{Located, RootFs};
 pub use snapshotter::Snapshotter;
 pub use stub::Stub;
+pub use way::Way;
 pub use write::{Parents, WriteOptions, Written, write_tar};

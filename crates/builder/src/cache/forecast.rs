@@ -135,26 +135,25 @@ impl Forecast {
         action: &Action,
         (plan, planned, settings, content): (&Plan<'_>, &PlannedStage<'_>, &Settings, &Content<'_>),
     ) -> Step {
-        let origin = placed.uses().map(|name| plan.origin(planned.index, name));
-        let reads = match origin {
-            Some(Origin::Stage(index)) => vec![*index],
-            _ => Vec::new(),
-        };
-        let origin = match origin {
-            None => Some(None),
-            Some(Origin::Stage(index)) => {
-                let stage = &self.stages[index];
-                stage.end.map(|end| Some((format!("the stage {}", stage.name), end)))
-            }
-            Some(Origin::Image(pulled)) => {
-                let name = placed.uses().unwrap_or_default();
-                Some(Some((format!("the image {name}"), inputs::of_image(&pulled.image))))
-            }
-        };
-        let keys = stage.end.zip(origin).and_then(|(parent, origin)| {
-            let origin = origin.as_ref().map(|(name, key)| (name.as_str(), key));
+        let mut reads = Vec::new();
+        let mut origins = Some(inputs::Origins::new());
+        for name in placed.uses() {
+            let origin = match plan.origin(planned.index, name) {
+                Origin::Stage(index) => {
+                    reads.push(*index);
+                    let stage = &self.stages[index];
+                    stage.end.map(|end| (format!("the stage {}", stage.name), end))
+                }
+                Origin::Image(pulled) => Some((format!("the image {name}"), inputs::of_image(&pulled.image))),
+            };
+            origins = origins.zip(origin).map(|(mut origins, origin)| {
+                origins.insert(name.to_owned(), origin);
+                origins
+            });
+        }
+        let keys = stage.end.zip(origins).and_then(|(parent, origins)| {
             // What cannot be read cannot be carried out either: that tells why.
-            let inputs = inputs::of_action(action, settings, origin, content).ok()?;
+            let inputs = inputs::of_action(action, settings, &origins, content).ok()?;
             self.record.add(&stage.name, number, &placed.text, &inputs);
             let inputs = inputs.hash();
             Some(Keys { parent, inputs, key: Key::after(Some(&parent), &inputs) })

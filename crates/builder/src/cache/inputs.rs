@@ -1,13 +1,14 @@
 //! What decides the layer of a step, by kind of [`Action`]. Every field of an action is named here, so that one that is
 //! added does not compile before somebody has said whether it decides anything.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use zuwai_registry::{Compression, Image};
 
 use super::content::Content;
 use super::key::{Inputs, Key, Kind};
-use crate::instruction::{Action, CopyAction, RunAction, WorkdirAction};
+use crate::instruction::{Action, CopyAction, Mount, MountKind, RunAction, WorkdirAction};
 use crate::request::{BuildRequest, CacheRequest};
 use crate::settings::Settings;
 use crate::step::{StepError, absolute, names_folder};
@@ -44,18 +45,21 @@ fn layers(image: Option<&Image>) -> Key {
     Key::of(&diff_ids.iter().map(String::as_bytes).collect::<Vec<_>>())
 }
 
-/// What an action reads besides the root filesystem that it finds. `origin` is the name and key of what `--from` names.
-/// An error is what would keep the action from being carried out.
+/// What each `--from` and `from=` of an instruction names, as written there: its name for people, and its key.
+pub(super) type Origins = BTreeMap<String, (String, Key)>;
+
+/// What an action reads besides the root filesystem that it finds. An error is what would keep the action from being
+/// carried out.
 pub(super) fn of_action(
     action: &Action,
     settings: &Settings,
-    origin: Option<(&str, &Key)>,
+    origins: &Origins,
     content: &Content<'_>,
 ) -> Result<Inputs, StepError> {
     let mut inputs = Inputs::default();
     match action {
-        Action::Run(action) => run(action, settings, &mut inputs),
-        Action::Copy(action) => copy(action, origin, content, &mut inputs)?,
+        Action::Run(action) => run(action, settings, origins, content, &mut inputs)?,
+        Action::Copy(action) => copy(action, origins, content, &mut inputs)?,
         Action::MakeDir(WorkdirAction { path, user }) => {
             inputs.show(Kind::Argument, "folder", path);
             inputs.show(Kind::Argument, "user", user);
@@ -64,8 +68,14 @@ pub(super) fn of_action(
     Ok(inputs)
 }
 
-fn run(action: &RunAction, settings: &Settings, inputs: &mut Inputs) {
-    let RunAction { arguments, env, deciding, user, working_dir, text: _ } = action;
+fn run(
+    action: &RunAction,
+    settings: &Settings,
+    origins: &Origins,
+    content: &Content<'_>,
+    inputs: &mut Inputs,
+) -> Result<(), StepError> {
+    let RunAction { arguments, env, deciding, user, working_dir, mounts, offline, text: _ } = action;
     inputs.add(Kind::Command, "command", &arguments.iter().map(String::as_bytes).collect::<Vec<_>>());
     for variable in &env[..*deciding] {
         let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
@@ -78,26 +88,82 @@ fn run(action: &RunAction, settings: &Settings, inputs: &mut Inputs) {
     }
     inputs.show(Kind::Argument, "user", user);
     inputs.show(Kind::Argument, "folder", working_dir);
+    if *offline {
+        inputs.show(Kind::Argument, "--network", "none");
+    }
+    mounts.iter().try_for_each(|mount| self::mount(mount, origins, content, inputs))
 }
 
-fn copy(
-    action: &CopyAction,
-    origin: Option<(&str, &Key)>,
-    content: &Content<'_>,
-    inputs: &mut Inputs,
-) -> Result<(), StepError> {
-    let CopyAction { instruction: _, from, sources, destination, working_dir, chown, chmod, unpack } = action;
+/// What a mount shows decides, but for what is in a cache and for the values of secrets: `BuildKit` has it so, too.
+fn mount(mount: &Mount, origins: &Origins, content: &Content<'_>, inputs: &mut Inputs) -> Result<(), StepError> {
+    let Mount { target, kind } = mount;
+    let what = match kind {
+        MountKind::Bind { from, source, writable } => {
+            match from.as_ref().and_then(|from| origins.get(from)) {
+                Some((name, key)) => inputs.add(Kind::Origin, name.clone(), &[key.bytes()]),
+                None => content.add(inputs, &[source.trim_start_matches('/').to_owned()], None)?,
+            }
+            format!("bind {source} {}", if *writable { "rw" } else { "ro" })
+        }
+        MountKind::Cache { id, sharing: _, from: _, source: _, writable: _, ownership: _ } => format!("cache {id}"),
+        MountKind::Tmpfs { size } => format!("tmpfs {size:?}"),
+        MountKind::Secret { id, env, required: _, ownership } => format!("secret {id} {env:?} {ownership:?}"),
+        MountKind::Ssh { id, required: _, ownership } => format!("ssh {id} {ownership:?}"),
+        MountKind::Script { name, content } => {
+            inputs.add(Kind::Command, format!("heredoc {name}"), &[content.as_bytes()]);
+            "script".to_owned()
+        }
+    };
+    inputs.add(Kind::Argument, format!("--mount on {target}"), &[what.as_bytes()]);
+    Ok(())
+}
+
+fn copy(action: &CopyAction, origins: &Origins, content: &Content<'_>, inputs: &mut Inputs) -> Result<(), StepError> {
+    let CopyAction {
+        instruction: _,
+        from,
+        sources,
+        inline,
+        destination,
+        working_dir,
+        chown,
+        chmod,
+        link,
+        parents,
+        exclude,
+        unpack,
+        unpack_remote,
+        checksum,
+        keep_git_dir,
+    } = action;
     // `.` and slashes at the end mean nothing but that it is a folder.
     let path: PathBuf = absolute(working_dir, destination).components().collect();
     inputs.show(Kind::Argument, "destination", &path.display().to_string());
     let as_folder = if names_folder(destination) { "a folder" } else { "a file or a folder" };
     inputs.show(Kind::Argument, "destination's kind", as_folder);
-    inputs.show(Kind::Argument, "number of sources", if sources.len() > 1 { "several" } else { "one" });
+    let several = sources.len() + inline.len() > 1;
+    inputs.show(Kind::Argument, "number of sources", if several { "several" } else { "one" });
     inputs.show(Kind::Argument, "--chown", chown.as_deref().unwrap_or_default());
     inputs.show(Kind::Argument, "--chmod", chmod.as_deref().unwrap_or_default());
     inputs.show(Kind::Argument, "unpacking", if *unpack { "yes" } else { "no" });
-    if let (Some(_), Some((name, key))) = (from, origin) {
-        inputs.add(Kind::Origin, name, &[key.bytes()]);
+    for (flag, given) in [("--link", link), ("--parents", parents), ("--unpack", unpack_remote)] {
+        if *given {
+            inputs.show(Kind::Argument, flag, "yes");
+        }
+    }
+    if *parents {
+        inputs.add(Kind::Argument, "paths", &sources.iter().map(String::as_bytes).collect::<Vec<_>>());
+    }
+    if !exclude.is_empty() {
+        inputs.add(Kind::Argument, "--exclude", &exclude.iter().map(String::as_bytes).collect::<Vec<_>>());
+    }
+    for file in inline {
+        inputs.add(Kind::Argument, format!("heredoc {}", file.name), &[file.content.as_bytes()]);
+    }
+    inputs.show(Kind::Argument, "--checksum", checksum.as_deref().unwrap_or_default());
+    inputs.show(Kind::Argument, "--keep-git-dir", &format!("{keep_git_dir:?}"));
+    if let Some((name, key)) = from.as_ref().and_then(|from| origins.get(from)) {
+        inputs.add(Kind::Origin, name.clone(), &[key.bytes()]);
         inputs.add(Kind::Argument, "sources", &sources.iter().map(String::as_bytes).collect::<Vec<_>>());
         return Ok(());
     }

@@ -83,29 +83,30 @@ impl Dockerignore {
                 continue;
             }
             let line = number + 1;
-            let (shows, pattern) = match written {
-                [b'!', pattern @ ..] => (true, trim(pattern)),
-                pattern => (false, pattern),
-            };
-            let pattern = match clean(pattern) {
-                _ if pattern.is_empty() => pattern.to_vec(),
-                cleaned if cleaned.len() > 1 && cleaned[0] == b'/' => cleaned[1..].to_vec(),
-                cleaned => cleaned,
-            };
-            // `!/` is left with nothing too.
-            if shows && (pattern.is_empty() || pattern == b"/") {
-                return Err(DockerignoreError::Alone { file: file.to_owned(), line });
-            }
-            let text = String::from_utf8_lossy(written).into_owned();
-            let pattern = IgnorePattern::parse(&pattern).map_err(|source| DockerignoreError::Pattern {
+            let rule = Rule::read(line, written).map_err(|source| DockerignoreError::Pattern {
                 file: file.to_owned(),
                 line,
-                text: text.clone(),
+                text: String::from_utf8_lossy(written).into_owned(),
                 source,
             })?;
-            rules.push(Rule { line, text, shows, pattern });
+            rules.push(rule.ok_or_else(|| DockerignoreError::Alone { file: file.to_owned(), line })?);
         }
         Ok(Self { file: file.to_owned(), rules })
+    }
+
+    /// What `--exclude` hides: patterns in the same dialect, in which `#` means nothing. An error names the pattern that is
+    /// none.
+    pub(crate) fn excluding(patterns: &[String]) -> Result<Self, (String, Option<BadPattern>)> {
+        let mut rules = Vec::new();
+        for (pattern, line) in patterns.iter().zip(1..) {
+            let written = trim(pattern.as_bytes());
+            if written.is_empty() {
+                continue;
+            }
+            let rule = Rule::read(line, written).map_err(|source| (pattern.clone(), Some(source)))?;
+            rules.push(rule.ok_or_else(|| (pattern.clone(), None))?);
+        }
+        Ok(Self { file: PathBuf::new(), rules })
     }
 
     /// The file the rules were read from.
@@ -139,6 +140,27 @@ impl Dockerignore {
             return None;
         }
         self.rules.iter().rposition(|rule| rule.pattern.matches(path))
+    }
+}
+
+impl Rule {
+    /// Reads a line that is not empty; `None` where nothing stands behind a `!`.
+    fn read(line: usize, written: &[u8]) -> Result<Option<Self>, BadPattern> {
+        let (shows, pattern) = match written {
+            [b'!', pattern @ ..] => (true, trim(pattern)),
+            pattern => (false, pattern),
+        };
+        let pattern = match clean(pattern) {
+            _ if pattern.is_empty() => pattern.to_vec(),
+            cleaned if cleaned.len() > 1 && cleaned[0] == b'/' => cleaned[1..].to_vec(),
+            cleaned => cleaned,
+        };
+        // `!/` is left with nothing too.
+        if shows && (pattern.is_empty() || pattern == b"/") {
+            return Ok(None);
+        }
+        let text = String::from_utf8_lossy(written).into_owned();
+        Ok(Some(Self { line, text, shows, pattern: IgnorePattern::parse(&pattern)? }))
     }
 }
 

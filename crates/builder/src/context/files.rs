@@ -116,6 +116,14 @@ pub fn matching(root: &RootFs, sources: &[String], ignore: Option<&Dockerignore>
     Ok(named)
 }
 
+/// The file or folder of exactly this path, in which wildcards are characters: what a mount shows.
+pub(crate) fn one(root: &RootFs, path: &str, ignore: Option<&Dockerignore>) -> Result<Named, FilesError> {
+    let source = path.trim_start_matches('/');
+    let cleaned = clean(format!("/{source}").as_bytes());
+    let search = Search { root, ignore, source };
+    search.exactly(Path::new(OsStr::from_bytes(&cleaned)))
+}
+
 impl Dockerignore {
     /// Whether a file or folder of the context, met while a folder is copied, comes along.
     pub fn include(&self, path: &Path) -> Include {

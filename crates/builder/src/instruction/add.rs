@@ -6,7 +6,7 @@
 
 use super::error::Fault;
 use super::flags::Flags;
-use super::sources::{Sources, is_remote};
+use super::sources::{SourceKind, Sources, kind_of};
 use super::{Action, Instruction, InstructionError, Step, later};
 use crate::settings::Settings;
 use crate::syntax::Line;
@@ -26,7 +26,7 @@ pub(super) fn read(line: &Line) -> Result<Box<dyn Instruction>, Fault> {
 impl Instruction for Add {
     fn configure(&self, settings: &mut Settings) -> Result<Step, InstructionError> {
         let (created_by, action) = self.sources.expand(settings, KEYWORD, None)?;
-        match action.sources.iter().find(|source| is_remote(source)) {
+        match action.sources.iter().find(|source| kind_of(source) != SourceKind::Path) {
             Some(source) => Err(later::remote_add(source)),
             None => Ok(Step::of(created_by, Action::Copy(action))),
         }

@@ -1,14 +1,16 @@
 //! COPY: files of the build context, of a stage, or of an image.
 //!
 //! ```text
-//! COPY [--from=stage|index|image] [--chown=user[:group]] [--chmod=mode] source… destination
+//! COPY [--from=stage|index|image|context] [--chown=user[:group]] [--chmod=mode] [--link] [--parents] [--exclude=pattern]…
+//!      source… destination
+//! COPY <<name … destination
 //! ```
 //!
 //! Variables are replaced in everything but `--from`.
 
 use super::error::Fault;
 use super::flags::Flags;
-use super::sources::{Sources, is_remote};
+use super::sources::{SourceKind, Sources, kind_of};
 use super::{Action, Instruction, InstructionError, Step};
 use crate::settings::Settings;
 use crate::syntax::{Expander, Line, Variables};
@@ -49,14 +51,14 @@ fn check_from(from: &str) -> Result<(), InstructionError> {
 impl Instruction for Copy {
     fn configure(&self, settings: &mut Settings) -> Result<Step, InstructionError> {
         let (created_by, action) = self.sources.expand(settings, KEYWORD, self.from.clone())?;
-        match action.sources.iter().find(|source| is_remote(source)) {
+        match action.sources.iter().find(|source| kind_of(source) != SourceKind::Path) {
             Some(source) => Err(InstructionError::RemoteCopy { source_path: source.clone() }),
             None => Ok(Step::of(created_by, Action::Copy(action))),
         }
     }
 
-    fn uses(&self) -> Option<&str> {
-        self.from.as_deref()
+    fn uses(&self) -> Vec<&str> {
+        self.from.as_deref().into_iter().collect()
     }
 }
 
@@ -112,6 +114,19 @@ mod tests {
     }
 
     #[test]
+    fn a_heredoc_is_a_file_with_its_variables_replaced_unless_its_word_is_quoted() {
+        let mut stage = Stage::scratch();
+        stage.run("ENV v=1");
+        let step = stage.run("COPY a <<-X <<'Y' /d/\n\tit's \"$v\"\n\tX\n\t$v\nY");
+        assert_eq!(step.created_by.as_deref(), Some("COPY a <<X <<Y /d/ # buildkit"));
+        let action = action(step);
+        assert_eq!(action.sources, ["a"]);
+        let files: Vec<_> = action.inline.iter().map(|file| (file.name.as_str(), file.content.as_str())).collect();
+        assert_eq!(files, [("X", "it's \"1\"\n"), ("Y", "\t$v\n")]);
+        assert!(stage.fails("COPY <<E /x\n${v:?\nE").starts_with("expand `${v:?`"));
+    }
+
+    #[test]
     fn what_is_not_copy_is_refused() {
         for (text, message) in [
             ("COPY", "COPY needs at least two arguments: what to copy, and where to"),
@@ -127,7 +142,8 @@ mod tests {
             ("COPY --parents a b", "COPY --parents is not supported yet"),
             ("COPY --exclude=x a b", "COPY --exclude is not supported yet"),
             ("COPY --checksum=x a b", "COPY has no flag --checksum"),
-            ("COPY <<EOF /x\na\nEOF", "a heredoc in COPY is not supported yet"),
+            ("COPY a <<EOF\na\nEOF", "the heredoc <<EOF cannot be a destination"),
+            ("COPY <<a/b /x\na\na/b", "the heredoc's word `a/b` cannot name the file that it becomes"),
         ] {
             assert_eq!(refused(text), message, "{text}");
         }

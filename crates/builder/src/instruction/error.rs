@@ -3,6 +3,7 @@
 
 use thiserror::Error;
 
+use crate::context::BadPattern;
 use crate::syntax::suggest::parenthesis;
 use crate::syntax::{ExpandError, Span, SyntaxError};
 
@@ -126,6 +127,63 @@ pub enum InstructionError {
         /// After expansion.
         mode: String,
     },
+    /// One of a few words was wanted.
+    #[error("--{flag} is {}, and not {value}{}", either(words), parenthesis(suggestion.as_deref()))]
+    Choice {
+        /// The flag.
+        flag: &'static str,
+        /// What was given.
+        value: String,
+        /// What can be given.
+        words: &'static [&'static str],
+        /// What was probably meant.
+        suggestion: Option<String>,
+    },
+    /// `RUN --mount`.
+    #[error("--mount={text}: {reason}")]
+    Mount {
+        /// As written.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The last argument of COPY or ADD is a heredoc.
+    #[error("the heredoc {word} cannot be a destination")]
+    HeredocDestination {
+        /// The word.
+        word: String,
+    },
+    /// A heredoc of COPY or ADD whose word cannot be the name of a file.
+    #[error("the heredoc's word `{name}` cannot name the file that it becomes")]
+    HeredocName {
+        /// Without quotes.
+        name: String,
+    },
+    /// `--exclude`.
+    #[error("--exclude={pattern} is not a pattern")]
+    Exclude {
+        /// After expansion.
+        pattern: String,
+        /// What is wrong with it; nothing more than that it is a lone `!`.
+        #[source]
+        source: Option<BadPattern>,
+    },
+    /// `--checksum`, or `--keep-git-dir`, where it means nothing.
+    #[error("--{flag}: {reason}")]
+    Remote {
+        /// The flag.
+        flag: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A repository that ADD cannot fetch.
+    #[error("ADD of {address}: {reason}")]
+    Repository {
+        /// As written, without a login.
+        address: String,
+        /// Why not.
+        reason: String,
+    },
     /// EXPOSE.
     #[error("`{port}` is not a port: {reason}")]
     Port {
@@ -195,6 +253,14 @@ pub enum InstructionError {
         #[source]
         source: ExpandError,
     },
+}
+
+/// `a, b or c`.
+fn either(words: &[&str]) -> String {
+    match words {
+        [rest @ .., last] if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        words => words.concat(),
+    }
 }
 
 impl InstructionError {

@@ -74,6 +74,21 @@ impl Flags {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
     }
 
+    /// Every value of a flag that can be given more than once.
+    pub(super) fn values(&self, name: &str) -> Vec<String> {
+        self.0.iter().filter(|(known, _)| *known == name).map(|(_, value)| value.clone()).collect()
+    }
+
+    /// Whether a switch is on.
+    pub(super) fn is_on(&self, name: &str) -> bool {
+        self.switch(name) == Some(true)
+    }
+
+    /// A switch, if it was given.
+    pub(super) fn switch(&self, name: &str) -> Option<bool> {
+        self.value(name).map(|value| value == "true")
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -91,6 +91,36 @@ pub(super) fn parse_duration(text: &str) -> Result<i64, &'static str> {
     Ok(if negative { -total } else { total })
 }
 
+/// Bytes of a size such as `64m`, `1.5GiB` or `4096`, every unit a power of 1024, as docker's `units.RAMInBytes` has it.
+pub(super) fn parse_bytes(text: &str) -> Option<u64> {
+    let end = text.find(|part: char| !part.is_ascii_digit() && part != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let unit = unit.trim_start().to_ascii_lowercase();
+    let letters = unit.strip_suffix('b').unwrap_or(&unit);
+    let power = match letters.strip_suffix('i').unwrap_or(letters) {
+        "" if letters.is_empty() => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => return None,
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if fraction.contains('.') || whole.is_empty() {
+        return None;
+    }
+    let factor = 1024u64.pow(power);
+    let mut bytes = whole.parse::<u64>().ok()?.checked_mul(factor)?;
+    let (mut part, mut scale) = (0u128, 1u128);
+    for digit in fraction.bytes().take(18) {
+        part = part * 10 + u128::from(digit - b'0');
+        scale *= 10;
+    }
+    bytes = bytes.checked_add(u64::try_from(part * u128::from(factor) / scale).ok()?)?;
+    Some(bytes)
+}
+
 /// `whole.fraction` times `unit`; digits beyond a nanosecond do not count.
 fn part(whole: &str, fraction: &str, unit: i64) -> Option<i64> {
     let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };

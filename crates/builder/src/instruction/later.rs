@@ -4,12 +4,8 @@
 use super::InstructionError;
 
 /// Flags that are refused: the instruction, the flag, and what to do instead.
-const FLAGS: [(&str, &str, &str); 13] = [
+const FLAGS: [(&str, &str, &str); 9] = [
     ("FROM", "platform", "build for one platform with --custom-platform"),
-    ("RUN", "mount", "COPY what the command needs, and remove it in the stage that is not kept"),
-    ("RUN", "network", "leave the flag out: the command has the network of the builder"),
-    ("RUN", "security", "leave the flag out: the command has the rights of the builder"),
-    ("RUN", "device", "leave the flag out: the command has the devices of the builder"),
     ("COPY", "link", "leave the flag out: the same files come to the same place unless a link is in the way"),
     ("COPY", "parents", "COPY each folder to its own destination"),
     ("COPY", "exclude", "name what is not wanted in .dockerignore"),
@@ -24,14 +20,6 @@ const FLAGS: [(&str, &str, &str); 13] = [
 pub(super) fn flag(instruction: &str, flag: &str) -> Option<InstructionError> {
     let (_, _, instead) = FLAGS.iter().find(|(keyword, name, _)| *keyword == instruction && *name == flag)?;
     Some(InstructionError::NotYet { what: format!("{instruction} --{flag}"), instead })
-}
-
-/// The error for a heredoc.
-pub(super) fn heredoc(instruction: &str) -> InstructionError {
-    InstructionError::NotYet {
-        what: format!("a heredoc in {instruction}"),
-        instead: "put the text into a file of the build context, or write the command as one shell line with `&&`",
-    }
 }
 
 /// The error for ADD of something that is not in the build context.
@@ -60,6 +48,5 @@ mod tests {
         assert_eq!(error.to_string(), "COPY --link is not supported yet");
         assert!(error.hint().is_some());
         assert!(flag("COPY", "from").is_none());
-        assert_eq!(heredoc("RUN").to_string(), "a heredoc in RUN is not supported yet");
     }
 }

@@ -18,6 +18,7 @@ mod healthcheck;
 mod label;
 mod later;
 mod maintainer;
+mod mount;
 mod onbuild;
 mod pairs;
 mod run;
@@ -34,7 +35,9 @@ pub(crate) use arg::{Declaration, declarations};
 pub(crate) use error::Fault;
 pub use error::InstructionError;
 pub(crate) use from::From;
+pub(crate) use mount::{Mount, MountKind, Sharing};
 pub(crate) use onbuild::trigger;
+pub(crate) use run::{Demands, Network};
 
 use crate::settings::Settings;
 use crate::syntax::{Line, Span, SyntaxError, SyntaxProblem, suggest};
@@ -45,19 +48,19 @@ pub(crate) trait Instruction: Debug + Send + Sync {
     /// at this point. Touches no filesystem.
     fn configure(&self, settings: &mut Settings) -> Result<Step, InstructionError>;
 
-    /// The stage or image that it reads besides its own stage: `COPY --from`, as written.
-    fn uses(&self) -> Option<&str> {
+    /// The stages and images that it reads besides its own stage, as written: `COPY --from`, `RUN --mount=from=…`.
+    fn uses(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    /// What it asks of the place where commands run, and of whoever asked for the build; `None` for what runs nothing.
+    fn demands(&self) -> Option<Demands<'_>> {
         None
     }
 
     /// What ONBUILD keeps for stages that begin with this one: see [`trigger`].
     fn trigger(&self) -> Option<&str> {
         None
-    }
-
-    /// Whether it runs a command.
-    fn runs(&self) -> bool {
-        false
     }
 }
 
@@ -105,19 +108,35 @@ pub(crate) struct RunAction {
     pub(crate) user: String,
     /// WORKDIR; absolute.
     pub(crate) working_dir: String,
+    /// What is laid into the root for this command alone, in the order of the flags.
+    pub(crate) mounts: Vec<Mount>,
+    /// The command has no network: `--network=none`.
+    pub(crate) offline: bool,
     /// The command as written, for people.
     pub(crate) text: String,
 }
 
-/// COPY, and ADD of local files.
+/// A file whose content stands in the Dockerfile: a heredoc of COPY or ADD.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InlineFile {
+    /// Its name where the destination is a folder: a single component.
+    pub(crate) name: String,
+    /// Variables replaced, where the heredoc's word was not quoted.
+    pub(crate) content: String,
+}
+
+/// COPY and ADD.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct CopyAction {
     /// `COPY` or `ADD`.
     pub(crate) instruction: &'static str,
     /// Where the sources are: a stage or an image as written, or `None` for the build context.
     pub(crate) from: Option<String>,
-    /// Paths and patterns, variables replaced; never empty, and none of them is.
+    /// Paths and patterns, of ADD also addresses ([`kind_of`] tells them apart), variables replaced; none is empty.
     pub(crate) sources: Vec<String>,
+    /// Files that stand in the Dockerfile. They come after the sources; there is at least one of either.
+    pub(crate) inline: Vec<InlineFile>,
     /// As written, variables replaced; relative to [`CopyAction::working_dir`]. A trailing slash means a folder.
     pub(crate) destination: String,
     /// WORKDIR; absolute.
@@ -126,8 +145,20 @@ pub(crate) struct CopyAction {
     pub(crate) chown: Option<String>,
     /// A mode that [`zuwai_snapshot::ModeChange`] reads, variables replaced.
     pub(crate) chmod: Option<String>,
-    /// Whether tar archives among the sources are unpacked.
+    /// `--link`: the files come to where they would in an empty root, whatever is there.
+    pub(crate) link: bool,
+    /// `--parents`: sources keep their folders.
+    pub(crate) parents: bool,
+    /// `--exclude`, variables replaced.
+    pub(crate) exclude: Vec<String>,
+    /// Whether tar archives among the paths are unpacked.
     pub(crate) unpack: bool,
+    /// Whether tar archives behind web addresses are unpacked.
+    pub(crate) unpack_remote: bool,
+    /// `--checksum` of the one source, which is an address; variables replaced.
+    pub(crate) checksum: Option<String>,
+    /// `--keep-git-dir`, if it was given.
+    pub(crate) keep_git_dir: Option<bool>,
 }
 
 /// WORKDIR.
@@ -162,18 +193,18 @@ impl Placed {
     }
 
     /// See [`Instruction::uses`].
-    pub(crate) fn uses(&self) -> Option<&str> {
+    pub(crate) fn uses(&self) -> Vec<&str> {
         self.instruction.uses()
+    }
+
+    /// See [`Instruction::demands`].
+    pub(crate) fn demands(&self) -> Option<Demands<'_>> {
+        self.instruction.demands()
     }
 
     /// See [`Instruction::trigger`].
     pub(crate) fn trigger(&self) -> Option<&str> {
         self.instruction.trigger()
-    }
-
-    /// See [`Instruction::runs`].
-    pub(crate) fn runs(&self) -> bool {
-        self.instruction.runs()
     }
 }
 
@@ -228,7 +259,6 @@ pub(crate) enum Parsed {
 pub(crate) fn parse(line: &Line) -> Result<Parsed, SyntaxError> {
     let row = find(line)?;
     let parsed = match row.read {
-        _ if !line.heredocs.is_empty() && row.keyword != onbuild::KEYWORD => Err(later::heredoc(row.keyword).into()),
         None => from::read(line).map(Parsed::Stage),
         Some(read) => read(line).map(Parsed::Step),
     };

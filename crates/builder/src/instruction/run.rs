@@ -1,30 +1,103 @@
 //! RUN: a command that changes the root filesystem.
 //!
 //! ```text
-//! RUN command for the shell
+//! RUN [--mount=…]… [--network=default|none|host] [--security=sandbox] command for the shell
 //! RUN ["program", "argument"]
+//! RUN <<name
 //! ```
 //!
-//! Its text is not expanded: the shell does that. It sees the image's environment and the declared arguments.
+//! Its text is not expanded: the shell does that. It sees the image's environment and the declared arguments. A heredoc
+//! that is all of the command is what the shell runs; one that begins with `#!` is a file that the shell starts. Any
+//! other heredoc is handed to the shell as it stands.
 
 use super::command::Command;
 use super::error::Fault;
 use super::flags::Flags;
+use super::mount::{self, Mount, MountKind, Written};
 use super::{Action, Instruction, InstructionError, RunAction, Step};
 use crate::settings::Settings;
-use crate::syntax::Line;
+use crate::syntax::{Line, heredoc_alone, suggest};
 
 pub(super) const KEYWORD: &str = "RUN";
 
 #[derive(Debug)]
 struct Run {
     command: Command,
+    mounts: Vec<Written>,
+    /// A heredoc that is a program of its own: its name and its content.
+    script: Option<(String, String)>,
+    network: Network,
+    insecure: bool,
+    devices: Vec<String>,
+}
+
+/// `--network`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// That of the builder.
+    Default,
+    /// None but a loopback.
+    None,
+    /// That of the host.
+    Host,
+}
+
+/// What a command asks for besides its files, known before anything starts.
+#[derive(Debug)]
+pub(crate) struct Demands<'a> {
+    /// The network.
+    pub(crate) network: Network,
+    /// `--security=insecure`.
+    pub(crate) insecure: bool,
+    /// `--device`, as written.
+    pub(crate) devices: &'a [String],
+    /// The mounts whose options hold no variables.
+    pub(crate) mounts: Vec<Mount>,
 }
 
 pub(super) fn read(line: &Line) -> Result<Box<dyn Instruction>, Fault> {
-    Flags::none(line, KEYWORD)?;
+    let flags = Flags::read(line, KEYWORD)?;
+    let mut mounts = Vec::new();
+    for text in flags.values("mount") {
+        let flag = line.flags.iter().find(|flag| flag.word.strip_prefix("--mount=") == Some(text.as_str()));
+        let place = flag.map_or_else(|| line.span.clone(), |flag| line.place(flag.offset));
+        mounts.push(Written::read(&text).map_err(|error| Fault::at(place, error))?);
+    }
+    let network = choice(&flags, "network", &["default", "none", "host"])?;
+    let insecure = choice(&flags, "security", &["sandbox", "insecure"])? == "insecure";
+    let network = match network {
+        "none" => Network::None,
+        "host" => Network::Host,
+        _ => Network::Default,
+    };
     let command = Command::parse(&line.rest).map_err(|error| Fault::at(line.place_of_rest(), error))?;
-    Ok(Box::new(Run { command }))
+    let (command, script) = with_heredocs(command, line);
+    Ok(Box::new(Run { command, mounts, script, network, insecure, devices: flags.values("device") }))
+}
+
+/// One of these words, the first of which is meant where the flag is not given.
+fn choice(flags: &Flags, flag: &'static str, words: &'static [&'static str]) -> Result<&'static str, InstructionError> {
+    let Some(value) = flags.value(flag) else { return Ok(words[0]) };
+    words.iter().find(|word| **word == value).copied().ok_or_else(|| {
+        let suggestion = suggest::nearest(&value, words.iter().copied());
+        InstructionError::Choice { flag, value, words, suggestion }
+    })
+}
+
+/// The command with its heredocs, as the shell gets it.
+fn with_heredocs(command: Command, line: &Line) -> (Command, Option<(String, String)>) {
+    let Command::Shell(text) = command else { return (command, None) };
+    let Some(first) = line.heredocs.first() else { return (Command::Shell(text), None) };
+    if heredoc_alone(&text).is_none() {
+        let bodies = line.heredocs.iter().map(|heredoc| format!("\n{}{}", heredoc.content, heredoc.name));
+        return (Command::Shell(std::iter::once(text).chain(bodies).collect()), None);
+    }
+    let body = first.body();
+    if first.content.starts_with("#!") && !first.name.contains('/') {
+        let path = format!("{}/{}", mount::SCRIPTS, first.name);
+        return (Command::Shell(path), Some((first.name.clone(), body)));
+    }
+    (Command::Shell(body), None)
 }
 
 impl Instruction for Run {
@@ -32,19 +105,31 @@ impl Instruction for Run {
         let arguments = self.command.arguments(settings.shell());
         let (env, deciding) = settings.run_environment();
         let created_by = created_by(&settings.arguments(), &arguments);
+        let mut mounts = self.mounts.iter().map(|mount| mount.expand(settings)).collect::<Result<Vec<_>, _>>()?;
+        mounts.extend(self.script.iter().map(|(name, content)| Mount {
+            target: mount::SCRIPTS.to_owned(),
+            kind: MountKind::Script { name: name.clone(), content: content.clone() },
+        }));
         let action = RunAction {
             arguments,
             env,
             deciding,
             user: settings.config().config.user.clone(),
             working_dir: settings.working_dir().to_owned(),
+            mounts,
+            offline: self.network == Network::None,
             text: self.command.text(),
         };
         Ok(Step::of(created_by, Action::Run(action)))
     }
 
-    fn runs(&self) -> bool {
-        true
+    fn uses(&self) -> Vec<&str> {
+        self.mounts.iter().filter_map(Written::from).collect()
+    }
+
+    fn demands(&self) -> Option<Demands<'_>> {
+        let mounts = self.mounts.iter().filter_map(Written::constant).collect();
+        Some(Demands { network: self.network, insecure: self.insecure, devices: &self.devices, mounts })
     }
 }
 
@@ -133,14 +218,59 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_yet_is_refused_by_name() {
+    fn a_heredoc_is_what_the_shell_runs() {
+        let mut stage = Stage::scratch();
+        for (text, command) in [
+            ("RUN <<EOF\necho $a\n\techo b\nEOF", "echo $a\n\techo b\n"),
+            ("RUN <<-EOF\n\techo a\n\t\techo b\n\tEOF", "echo a\necho b\n"),
+            ("RUN <<'EOF'\necho $a\nEOF", "echo $a\n"),
+            ("RUN cat <<EOF > f\nx $a\nEOF", "cat <<EOF > f\nx $a\nEOF"),
+            ("RUN cat <<-EOF | sh\n\tx\n\tEOF", "cat <<-EOF | sh\n\tx\nEOF"),
+            ("RUN cat <<'A' <<B\n1\nA\n2\nB", "cat <<'A' <<B\n1\nA\n2\nB"),
+            ("RUN <<EOF cat\nx\nEOF", "<<EOF cat\nx\nEOF"),
+            ("RUN <<EOF\nEOF", ""),
+        ] {
+            let step = stage.run(text);
+            assert_eq!(
+                step.created_by.as_deref(),
+                Some(format!("RUN /bin/sh -c {command} # buildkit").as_str()),
+                "{text}"
+            );
+            assert_eq!(action(step).arguments[2], command, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_heredoc_with_a_shebang_is_a_file_of_its_own() {
+        let mut stage = Stage::scratch();
+        let step = stage.run("RUN <<-EOF\n#!/usr/bin/env python3\n\tprint(1)\n\tEOF");
+        assert_eq!(step.created_by.as_deref(), Some("RUN /bin/sh -c /dev/pipes/EOF # buildkit"));
+        let mounts = action(step).mounts;
+        let kind = MountKind::Script { name: "EOF".into(), content: "#!/usr/bin/env python3\nprint(1)\n".into() };
+        assert_eq!(mounts, [Mount { target: "/dev/pipes".into(), kind }]);
+    }
+
+    #[test]
+    fn what_a_command_asks_for_is_known_before_it_runs() {
+        let source = crate::syntax::parse(
+            b"RUN --network=none --security=insecure --device=gpu --mount=from=a,target=/x --mount=type=secret,id=$s b",
+            "Dockerfile",
+        );
+        let source = source.unwrap();
+        let read = read(&source.lines[0]).unwrap();
+        let demands = read.demands().unwrap();
+        assert_eq!((demands.network, demands.insecure, demands.devices.len()), (Network::None, true, 1));
+        assert_eq!(demands.mounts.len(), 1);
+        assert_eq!(read.uses(), ["a"]);
+    }
+
+    #[test]
+    fn what_is_not_run_is_refused() {
         for (text, message) in [
-            ("RUN --mount=type=cache,target=/x y", "RUN --mount is not supported yet"),
-            ("RUN --network=none y", "RUN --network is not supported yet"),
-            ("RUN --security=insecure y", "RUN --security is not supported yet"),
-            ("RUN --device=x y", "RUN --device is not supported yet"),
+            ("RUN --network=nome y", "--network is default, none or host, and not nome (did you mean none?)"),
+            ("RUN --security=x y", "--security is sandbox or insecure, and not x"),
             ("RUN --moun=x y", "RUN has no flag --moun (did you mean --mount?)"),
-            ("RUN <<EOF\nx\nEOF", "a heredoc in RUN is not supported yet"),
+            ("RUN --mount y", "--mount needs a value: --mount=…"),
             ("RUN [\"a\", 1]", "in the JSON form every element is a string in double quotes"),
         ] {
             assert_eq!(refused(text), message, "{text}");

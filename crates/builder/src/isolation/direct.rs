@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use zuwai_snapshot::{Ignore, RootFs};
 
-use super::{Cancel, Command, Evidence, Exit, Isolation, IsolationError, Network, OutputSink, running};
+use super::{Cancel, Command, Evidence, Exit, Isolation, IsolationError, Network, OutputSink, Wish, running};
 
 /// What `direct` must know of the container it is in.
 #[derive(Debug, Clone)]
@@ -164,7 +164,7 @@ impl Isolation for Direct {
         cancel: &Cancel,
     ) -> Result<Exit, IsolationError> {
         if command.network == Network::None {
-            return Err(IsolationError::NoOwnNetwork);
+            self.check(Wish::Offline)?;
         }
         running::run(command, None, output, cancel)
     }

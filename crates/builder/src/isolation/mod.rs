@@ -4,6 +4,7 @@
 mod container;
 mod direct;
 mod files_only;
+pub mod mount;
 mod mounts;
 mod namespace;
 mod private_root;
@@ -21,6 +22,7 @@ use zuwai_snapshot::RootFs;
 pub use self::container::Evidence;
 pub use self::direct::{Direct, DirectOptions};
 pub use self::files_only::{FilesOnly, FilesOnlyOptions};
+use self::mount::{Laid, Mount, MountError};
 pub use self::mounts::mount_points;
 pub use self::namespace::{Namespace, NamespaceOptions};
 use crate::event::Stream;
@@ -62,8 +64,31 @@ pub trait Isolation: Send + Sync {
     /// Where the build context that was given to [`Isolation::begin`] is found while the build goes on.
     fn moved(&self, context: &Path, parked: &Path) -> PathBuf;
 
-    /// Runs one command, in the root of a stage, to its end. When this returns, the command and everything it left behind are gone. Output is
-    /// handed on as it is read, from other threads than the caller's.
+    /// Refuses what a command asks for and cannot have here. Called before anything is downloaded.
+    fn check(&self, wish: Wish<'_>) -> Result<(), IsolationError> {
+        match wish {
+            Wish::Offline => Err(IsolationError::NotHere {
+                what: "--network=none".to_owned(),
+                why: "a command shares the network of the container it runs in; the isolation `namespace` can part them",
+            }),
+            Wish::Insecure => Err(IsolationError::NotHere {
+                what: "--security=insecure".to_owned(),
+                why: "a command has the rights of the container it runs in and no more",
+            }),
+            Wish::Device(name) => Err(IsolationError::NotHere {
+                what: format!("--device={name}"),
+                why: "a command has the devices of the container it runs in",
+            }),
+        }
+    }
+
+    /// Lays mounts into the root for the next command. `aside` is a folder of the machine for what is in the way.
+    fn lay(&self, mounts: &[Mount<'_>], root: &RootFs, aside: &Path) -> Result<Box<dyn Laid>, MountError> {
+        mount::lay(mounts, root, aside)
+    }
+
+    /// Runs one command, in the root of a stage, to its end. When this returns, the command and everything it left behind
+    /// are gone. Output is handed on as it is read, from other threads than the caller's.
     ///
     /// A command that could not be started at all is not an error but an exit code, as a shell gives it: 127 when there
     /// is no such program, 126 when it may not be executed.
@@ -74,6 +99,17 @@ pub trait Isolation: Send + Sync {
         output: &OutputSink<'_>,
         cancel: &Cancel,
     ) -> Result<Exit, IsolationError>;
+}
+
+/// What a command asks for besides a root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish<'a> {
+    /// No network but a loopback.
+    Offline,
+    /// Every right there is.
+    Insecure,
+    /// A device, by its name in the Container Device Interface.
+    Device(&'a str),
 }
 
 /// Takes a command's output: the stream, and the bytes of one read.
@@ -235,9 +271,6 @@ pub enum IsolationError {
         /// What would help.
         hint: String,
     },
-    /// The command was to be cut off from the network, and this isolation cannot do that.
-    #[error("a RUN without network needs the isolation `namespace`")]
-    NoOwnNetwork,
     /// The folder for a stage, or for what belongs to all of them, could not be made.
     #[error("make {}", path.display())]
     Place {
@@ -246,6 +279,14 @@ pub enum IsolationError {
         /// Why not.
         #[source]
         source: io::Error,
+    },
+    /// A command asks for what the place where it runs cannot give.
+    #[error("{what} cannot be had here: {why}")]
+    NotHere {
+        /// What it asks for.
+        what: String,
+        /// Why not.
+        why: &'static str,
     },
     /// The mark that says whose files lie in the root could not be written.
     #[error("write {}", path.display())]
@@ -302,6 +343,7 @@ impl IsolationError {
             IsolationError::PutBack { .. } => {
                 Some("make room on the disk and start a build again: it begins by putting them back".to_owned())
             }
+            IsolationError::NotHere { .. } => Some("leave the flag out".to_owned()),
             IsolationError::MissingCapability { capability, .. } => {
                 Some(format!("add {capability} to the container's capabilities: it is one of the default ones"))
             }

@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use zuwai_snapshot::{Kind, RootFs, Stub};
 
 use super::sandbox::{Deed, Sandbox, Step};
-use super::{Cancel, Command, Exit, Isolation, IsolationError, Network, OutputSink, private_root, running};
+use super::{Cancel, Command, Exit, Isolation, IsolationError, Network, OutputSink, Wish, private_root, running};
 
 /// What `namespace` must know.
 #[derive(Debug, Clone)]
@@ -112,6 +112,20 @@ impl Isolation for Namespace {
         context.to_owned()
     }
 
+    fn check(&self, wish: Wish<'_>) -> Result<(), IsolationError> {
+        match wish {
+            Wish::Offline => Ok(()),
+            Wish::Insecure => Err(IsolationError::NotHere {
+                what: "--security=insecure".to_owned(),
+                why: "a command has no rights outside its own namespaces",
+            }),
+            Wish::Device(name) => Err(IsolationError::NotHere {
+                what: format!("--device={name}"),
+                why: "a command has the devices that every container has",
+            }),
+        }
+    }
+
     fn run(
         &self,
         root: &RootFs,
@@ -189,6 +203,7 @@ fn steps(root: &Path, places: &[(PathBuf, Stub)], network: Network) -> Vec<Step>
         ("dev/stdout", "/proc/self/fd/1"),
         ("dev/stderr", "/proc/self/fd/2"),
         ("dev/ptmx", "pts/ptmx"),
+        ("dev/pipes", super::mount::SCRIPTS),
     ] {
         steps.push(Step::must(Deed::Link { path: below(name), target: words(target) }));
     }

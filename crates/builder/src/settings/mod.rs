@@ -92,6 +92,14 @@ impl Settings {
         expand(word, self.globals.escape(), &self.scope)
     }
 
+    /// The body of a heredoc with its variables replaced. Quotes are characters in it, and the backslash is what escapes,
+    /// whatever the escape token of the file is.
+    pub(crate) fn expand_body(&self, body: &str) -> Result<String, InstructionError> {
+        let expander = Expander { plain_quotes: true, ..Expander::new('\\') };
+        let first = body.lines().next().unwrap_or_default();
+        expander.word(body, &self.scope).map_err(|source| named(first, source))
+    }
+
     /// The same, where blanks that come out of variables part words.
     pub(crate) fn expand_words(&self, word: &str) -> Result<Vec<String>, InstructionError> {
         let expander = Expander::new(self.globals.escape());

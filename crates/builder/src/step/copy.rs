@@ -1,17 +1,20 @@
 //! COPY, and ADD as far as it is the same: which source goes to which path. How files are copied is `snapshot`'s.
 
 use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use zuwai_snapshot::{CopyRequest, Include, Kind, ModeChange, Ownership, RootFs, Scope, copy};
+use zuwai_snapshot::{CopyRequest, Ignore, Include, Kind, ModeChange, Ownership, RootFs, Scope, copy};
 
 use super::ownership::accounts;
 use super::{Ground, StepError, absolute, add, names_folder};
 use crate::context::{Dockerignore, files};
 use crate::event::Event;
-use crate::instruction::CopyAction;
+use crate::instruction::{CopyAction, InlineFile};
 
 /// How everything that one instruction copies is owned.
+#[derive(Clone)]
 pub(super) struct Dress {
     /// `--chown`; without it, root for files of the context, and what they have for files of a stage or an image.
     pub(super) owner: Option<(u32, u32)>,
@@ -31,16 +34,15 @@ struct Origin<'a> {
 }
 
 pub(super) fn execute(action: &CopyAction, ground: &Ground<'_>) -> Result<Scope, StepError> {
-    let origin = match &ground.from {
-        Some(root) => Origin { root, ignore: None },
-        None => Origin { root: ground.context, ignore: Some(ground.ignore) },
-    };
+    let (root, ignore) = ground.tree(action.from.as_deref());
+    let origin = Origin { root, ignore };
     let sources = files::matching(origin.root, &action.sources, origin.ignore)?;
-    if sources.is_empty() {
+    if sources.is_empty() && action.inline.is_empty() {
         let text = format!("{} {} matches nothing: nothing is copied", action.instruction, action.sources.join(" "));
         ground.observer.event(&Event::Warning { text: &text });
     }
-    if (sources.len() > 1 || action.sources.len() > 1) && !names_folder(&action.destination) {
+    let many = sources.len().max(action.sources.len()) + action.inline.len() > 1;
+    if many && !names_folder(&action.destination) {
         return Err(StepError::DestinationNotFolder { destination: action.destination.clone() });
     }
     let dress = dress(action, ground)?;
@@ -60,9 +62,32 @@ pub(super) fn execute(action: &CopyAction, ground: &Ground<'_>) -> Result<Scope,
             changed.extend(copy_one(&origin, &source.real, to, &dress, ground)?);
         }
     }
+    for file in &action.inline {
+        changed.extend(write_inline(file, &target, &dress, ground)?);
+    }
     changed.sort();
     changed.dedup();
     Ok(Scope::Paths(changed))
+}
+
+/// A file that stands in the Dockerfile: 0644, root's unless `--chown` says otherwise.
+fn write_inline(
+    file: &InlineFile,
+    target: &Target,
+    dress: &Dress,
+    ground: &Ground<'_>,
+) -> Result<Vec<PathBuf>, StepError> {
+    const WHAT: &str = "write the heredoc";
+    let path = ground.scratch.join("inline");
+    ground.put_down(WHAT, fs::create_dir_all(&ground.scratch))?;
+    ground.put_down(WHAT, fs::write(&path, &file.content))?;
+    ground.put_down(WHAT, fs::set_permissions(&path, fs::Permissions::from_mode(0o644)))?;
+    let scratch = RootFs::open(&ground.scratch, Ignore::default())?;
+    let origin = Origin { root: &scratch, ignore: None };
+    let dress = Dress { owner: dress.asked.or(Some((0, 0))), ..dress.clone() };
+    let copied = copy_one(&origin, Path::new("/inline"), target.for_file(Path::new(&file.name)), &dress, ground)?;
+    ground.put_down(WHAT, fs::remove_file(&path))?;
+    Ok(copied)
 }
 
 fn dress(action: &CopyAction, ground: &Ground<'_>) -> Result<Dress, StepError> {
@@ -77,7 +102,7 @@ fn dress(action: &CopyAction, ground: &Ground<'_>) -> Result<Dress, StepError> {
     let (uid, gid) = asked.unwrap_or((0, 0));
     let parents =
         Ownership { uid, gid, mode: mode.as_ref().map_or(0o755, |mode: &ModeChange| mode.apply(0o755, true)) };
-    let owner = if ground.from.is_some() { asked } else { Some((uid, gid)) };
+    let owner = if action.from.is_some() { asked } else { Some((uid, gid)) };
     Ok(Dress { owner, asked, mode, parents })
 }
 

@@ -3,10 +3,12 @@
 
 mod add;
 mod copy;
+mod mounts;
 mod ownership;
 mod run;
 mod workdir;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,8 +18,10 @@ use zuwai_snapshot::{RootFs, Scope, SnapshotError, Snapshotter};
 use crate::context::{Dockerignore, FilesError};
 use crate::event::Observer;
 use crate::instruction::Action;
+use crate::isolation::mount::MountError;
 use crate::isolation::{Cancel, Isolation, IsolationError};
 use crate::passwd::PasswdError;
+use crate::secrets::Secrets;
 
 /// Where an action is carried out, and with what.
 pub(crate) struct Ground<'a> {
@@ -27,8 +31,14 @@ pub(crate) struct Ground<'a> {
     pub(crate) context: &'a RootFs,
     /// What of the context is not to be seen.
     pub(crate) ignore: &'a Dockerignore,
-    /// What `--from` names, if the action has it: a stage that is done, or an image unpacked aside.
-    pub(crate) from: Option<Arc<RootFs>>,
+    /// What each `--from` and `from=` of the instruction names: stages that are done, and images unpacked aside.
+    pub(crate) origins: BTreeMap<String, Arc<RootFs>>,
+    /// Secrets and agents of whoever asked for the build.
+    pub(crate) secrets: &'a Secrets,
+    /// Folders that `--mount=type=cache` keeps from build to build.
+    pub(crate) caches: &'a Path,
+    /// A folder of the machine for what is put down while the action goes on. It need not exist.
+    pub(crate) scratch: PathBuf,
     /// Runs commands.
     pub(crate) isolation: &'a dyn Isolation,
     /// What is known of the root. Before a command starts it waits until the filesystem's clock has moved past that.
@@ -37,6 +47,21 @@ pub(crate) struct Ground<'a> {
     pub(crate) observer: &'a dyn Observer,
     /// Asks for an end.
     pub(crate) cancel: &'a Cancel,
+}
+
+impl Ground<'_> {
+    /// What a `--from` names, or the build context without one; with the ignore file that holds there.
+    fn tree(&self, from: Option<&str>) -> (&RootFs, Option<&Dockerignore>) {
+        match from {
+            Some(name) => (self.origins.get(name).expect("every --from was resolved"), None),
+            None => (self.context, Some(self.ignore)),
+        }
+    }
+
+    /// Puts something down in the scratch folder, or says what it was for.
+    fn put_down<T>(&self, what: &'static str, done: io::Result<T>) -> Result<T, StepError> {
+        done.map_err(|source| StepError::Scratch { what, path: self.scratch.clone(), source })
+    }
 }
 
 /// Carries out an action. What it may have changed comes back.
@@ -100,6 +125,40 @@ pub enum StepError {
     /// `--chmod`.
     #[error("--chmod")]
     Mode(#[from] zuwai_snapshot::ModeChangeError),
+    /// A mount of RUN.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// A secret that must be there was not given.
+    #[error("the secret {id} is required, and was not given")]
+    NoSecret {
+        /// Its id.
+        id: String,
+    },
+    /// An agent that must be there was not given.
+    #[error("the ssh agent {id} is required, and was not given")]
+    NoAgent {
+        /// Its id.
+        id: String,
+    },
+    /// A secret that is to be a variable and cannot be one.
+    #[error("the secret {id} cannot be the value of {env}: it is not text, or holds a zero byte")]
+    SecretNotText {
+        /// Its id.
+        id: String,
+        /// The variable.
+        env: String,
+    },
+    /// The folder for what is put down meanwhile could not be used.
+    #[error("{what}: {}", path.display())]
+    Scratch {
+        /// What it was for.
+        what: &'static str,
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// A source of ADD could not be read.
     #[error("read {}", path.display())]
     Read {
@@ -131,6 +190,8 @@ impl StepError {
             StepError::Isolation(error) => error.hint(),
             StepError::Files(error) => error.hint(),
             StepError::DestinationNotFolder { destination } => Some(format!("write {destination}/")),
+            StepError::NoSecret { id } => Some(format!("give it with --secret id={id},src=FILE")),
+            StepError::NoAgent { id } => Some(format!("give it with --ssh {id}=SOCKET")),
             StepError::Ignored { .. } => {
                 Some("choose another destination, or mount the volume elsewhere in the builder's container".to_owned())
             }

@@ -7,10 +7,10 @@ use std::sync::Mutex;
 use zuwai_snapshot::{RootFs, Scope};
 
 use super::ownership::accounts;
-use super::{Ground, StepError, absolute};
+use super::{Ground, StepError, absolute, mounts};
 use crate::event::Event;
 use crate::instruction::RunAction;
-use crate::isolation::{Command, Identity, Network};
+use crate::isolation::{Command, Exit, Identity, Network};
 
 /// How many lines of a failed command's output are told again in the error.
 const LAST_LINES: usize = 20;
@@ -24,30 +24,39 @@ pub(super) fn execute(action: &RunAction, ground: &Ground<'_>) -> Result<Scope, 
         environment.push(format!("HOME={}", user.home));
     }
     let working_dir = absolute(&action.working_dir, "");
-    make_working_dir(ground.root, &working_dir)?;
+    let visible = |path: &Path| ground.ignore.include(path);
+    let found = mounts::find(&action.mounts, ground, &visible)?;
+    environment.extend(found.environment);
+    let laid = ground.isolation.lay(&found.mounts, ground.root, &ground.scratch.join("aside"))?;
     let command = Command {
         arguments: action.arguments.clone(),
         environment,
         identity: Identity { uid: user.uid, gid: user.gid, groups: user.groups },
         working_dir,
-        network: Network::Host,
+        network: if action.offline { Network::None } else { Network::Host },
     };
     let last = Mutex::new(LastLines::default());
-    ground.snapshotter.settle(ground.root)?;
-    let exit = ground.isolation.run(
-        ground.root,
-        &command,
-        &|stream, bytes| {
-            last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(bytes);
-            ground.observer.event(&Event::Output { stream, bytes });
-        },
-        ground.cancel,
-    )?;
+    let exit = start(&command, ground, &last);
+    // Whatever became of the command: nobody may find the mounts, and the caches go home.
+    let taken_out = laid.take_out();
+    drop(found.locks);
+    let exit = exit?;
+    taken_out?;
     if exit.is_success() {
         return Ok(Scope::Everywhere);
     }
     let last_lines = last.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).finish();
     Err(StepError::Exit { code: exit.code, last_lines })
+}
+
+fn start(command: &Command, ground: &Ground<'_>, last: &Mutex<LastLines>) -> Result<Exit, StepError> {
+    make_working_dir(ground.root, &command.working_dir)?;
+    ground.snapshotter.settle(ground.root)?;
+    let output = |stream, bytes: &[u8]| {
+        last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(bytes);
+        ground.observer.event(&Event::Output { stream, bytes });
+    };
+    Ok(ground.isolation.run(ground.root, command, &output, ground.cancel)?)
 }
 
 /// A working folder that a base image names and does not have is made, as the runtimes do.

@@ -69,6 +69,7 @@ const LENGTH_LIMIT: usize = 1 << 20;
 
 /// How words are expanded.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a rule of its own")]
 pub(crate) struct Expander {
     /// The character that takes the meaning from the next one.
     pub(crate) escape: char,
@@ -78,6 +79,8 @@ pub(crate) struct Expander {
     pub(crate) keep_escapes: bool,
     /// Leave substitutions of variables that are not set in the result.
     pub(crate) keep_unset: bool,
+    /// Quotes are characters like any other: the body of a heredoc.
+    pub(crate) plain_quotes: bool,
 }
 
 /// What a word became.
@@ -92,7 +95,7 @@ pub(crate) struct Expanded {
 impl Expander {
     /// The usual way, with the escape token of the file.
     pub(crate) fn new(escape: char) -> Self {
-        Expander { escape, keep_quotes: false, keep_escapes: false, keep_unset: false }
+        Expander { escape, keep_quotes: false, keep_escapes: false, keep_unset: false, plain_quotes: false }
     }
 
     /// The word with its variables replaced and its quotes and escapes taken away.
@@ -132,7 +135,7 @@ impl Reader<'_> {
                 return Ok(Expanded { text, words: words.finish() });
             }
             match character {
-                '\'' | '"' => {
+                '\'' | '"' if !self.expander.plain_quotes => {
                     let quoted = if character == '"' { self.double(keep_escapes) } else { self.single() }?;
                     text.push_str(&quoted);
                     words.joined(&quoted);

@@ -164,7 +164,7 @@ fn blanks_from_variables_part_words_and_quoted_ones_do_not() {
 
 #[test]
 fn what_is_kept_is_kept() {
-    let expander = Expander { keep_quotes: true, keep_escapes: true, keep_unset: true, escape: '\\' };
+    let expander = Expander { keep_quotes: true, keep_escapes: true, keep_unset: true, ..Expander::new('\\') };
     for word in [r"'a' \x", r#""b\"""#, "$NONE", "${NONE}", "${NONE:-x}", "${NONE#x}", "${NONE/x/y}", "${NONE//x/y}"] {
         assert_eq!(expander.word(word, &table()).as_deref(), Ok(word), "{word}");
     }
@@ -193,4 +193,12 @@ proptest! {
     fn single_quotes_keep_everything(word in "[^']{0,40}") {
         prop_assert_eq!(expand(&format!("'{word}'")).unwrap(), word);
     }
+}
+
+#[test]
+fn the_body_of_a_heredoc_keeps_its_quotes() {
+    let expander = Expander { plain_quotes: true, ..Expander::new('\\') };
+    let body = "it's \"$set\" and '${set}' ${none:-\"d\"} \\$set \\\\ \\\nnext\n";
+    let expected = "it's \"value\" and 'value' \"d\" $set \\ \nnext\n";
+    assert_eq!(expander.word(body, &Table(vec![("set", "value")])).unwrap(), expected);
 }

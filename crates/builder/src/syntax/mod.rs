@@ -21,7 +21,7 @@ pub use error::{SyntaxError, SyntaxProblem};
 pub use expand::ExpandError;
 pub(crate) use expand::{Expander, Variables};
 pub use glob::PatternError;
-pub(crate) use heredoc::Heredoc;
+pub(crate) use heredoc::{Heredoc, alone as heredoc_alone};
 pub(crate) use line::Line;
 use line::Piece;
 use physical::{LINE_LIMIT, Physical, PhysicalLines};

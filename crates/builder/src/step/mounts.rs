@@ -1,0 +1,207 @@
+//! The sources of a RUN's mounts: which files, which folder, which secret.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use zuwai_registry::Digest;
+use zuwai_snapshot::{CopyRequest, Ignore, Include, Ownership, RootFs, copy};
+
+use super::{Ground, StepError};
+use crate::context::files;
+use crate::instruction::{self, MountKind, Sharing};
+use crate::isolation::IsolationError;
+use crate::isolation::mount::{Mount, MountSource};
+
+/// What is laid for one command.
+pub(super) struct Found<'a> {
+    /// In the order of the flags; what was not given and is not required is left out.
+    pub(super) mounts: Vec<Mount<'a>>,
+    /// Variables that the command gets besides its own.
+    pub(super) environment: Vec<String>,
+    /// Held while the command runs: nobody else uses its caches.
+    pub(super) locks: Vec<File>,
+}
+
+/// Where agents' sockets lie unless the mount says.
+const SOCKETS: &str = "/run/buildkit/ssh_agent";
+
+/// Finds the source of every mount. `visible` says what of the build context may be seen.
+pub(super) fn find<'a>(
+    mounts: &'a [instruction::Mount],
+    ground: &'a Ground<'_>,
+    visible: &'a dyn Fn(&Path) -> Include,
+) -> Result<Found<'a>, StepError> {
+    let mut found = Found { mounts: Vec::new(), environment: Vec::new(), locks: Vec::new() };
+    let mut sockets = 0;
+    for mount in mounts {
+        let target = PathBuf::from(&mount.target);
+        match &mount.kind {
+            MountKind::Bind { from, source, writable } => {
+                let source = tree(ground, from.as_deref(), source, *writable, visible)?;
+                found.mounts.push(Mount { target, source });
+            }
+            MountKind::Cache { writable, .. } => {
+                let (folder, lock) = cache(&mount.kind, ground)?;
+                let source = if *writable { MountSource::Folder(folder) } else { MountSource::ReadOnlyFolder(folder) };
+                found.locks.push(lock);
+                found.mounts.push(Mount { target, source });
+            }
+            MountKind::Tmpfs { size } => {
+                found.mounts.push(Mount { target, source: MountSource::Empty { size: *size } });
+            }
+            MountKind::Secret { id, env, required, ownership } => {
+                let Some(value) = ground.secrets.value(id) else {
+                    if *required {
+                        return Err(StepError::NoSecret { id: id.clone() });
+                    }
+                    continue;
+                };
+                if let Some(env) = env {
+                    let text = std::str::from_utf8(value).ok().filter(|text| !text.contains('\0'));
+                    let text = text.ok_or_else(|| StepError::SecretNotText { id: id.clone(), env: env.clone() })?;
+                    found.environment.push(format!("{env}={text}"));
+                }
+                if !mount.target.is_empty() {
+                    found.mounts.push(Mount { target, source: MountSource::File(value, *ownership) });
+                }
+            }
+            MountKind::Ssh { id, required, ownership } => {
+                let number = sockets;
+                sockets += 1;
+                let Some(agent) = ground.secrets.agent(id) else {
+                    if *required {
+                        return Err(StepError::NoAgent { id: id.clone() });
+                    }
+                    continue;
+                };
+                let target =
+                    if mount.target.is_empty() { PathBuf::from(format!("{SOCKETS}.{number}")) } else { target };
+                if !found.environment.iter().any(|entry| entry.starts_with("SSH_AUTH_SOCK=")) {
+                    found.environment.push(format!("SSH_AUTH_SOCK={}", target.display()));
+                }
+                found.mounts.push(Mount { target, source: MountSource::Socket(agent, *ownership) });
+            }
+            MountKind::Script { name, content } => {
+                let source = MountSource::Script(content.as_bytes(), (0, 0, 0o755));
+                found.mounts.push(Mount { target: target.join(name), source });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Files of a stage, an image or the build context.
+fn tree<'a>(
+    ground: &'a Ground<'_>,
+    from: Option<&str>,
+    source: &str,
+    writable: bool,
+    visible: &'a dyn Fn(&Path) -> Include,
+) -> Result<MountSource<'a>, StepError> {
+    let (root, ignore) = ground.tree(from);
+    let named = files::one(root, source, ignore)?;
+    // Files of the build context are root's, whoever they belong to on this machine.
+    let (owner, include) = if from.is_some() { (None, EVERYTHING) } else { (Some((0, 0)), visible) };
+    Ok(MountSource::Tree { root, path: named.real, owner, include, writable })
+}
+
+const EVERYTHING: &dyn Fn(&Path) -> Include = &|_| Include::Yes;
+
+/// The folder of a cache, made if it is not there, and the lock that is held on it.
+fn cache(kind: &MountKind, ground: &Ground<'_>) -> Result<(PathBuf, File), StepError> {
+    const WHAT: &str = "keep the cache in";
+    let MountKind::Cache { id, sharing, from, source, ownership, .. } = kind else {
+        unreachable!("only caches come here")
+    };
+    let failed = |source| StepError::Scratch { what: WHAT, path: ground.caches.to_owned(), source };
+    fs::create_dir_all(ground.caches).map_err(failed)?;
+    let key = key(id, from.as_deref(), source, *ownership);
+    let mut number = 0;
+    loop {
+        let name = if number == 0 { key.clone() } else { format!("{key}-{number}") };
+        let lock = File::create(ground.caches.join(format!("{name}.lock"))).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {
+                let folder = ground.caches.join(name);
+                if !folder.is_dir() {
+                    seed(&folder, from.as_deref(), source, ownership.unwrap_or((0, 0, 0o755)), ground)?;
+                }
+                return Ok((folder, lock));
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+            Err(TryLockError::WouldBlock) if *sharing == Sharing::Private => number += 1,
+            // A folder can lie in one root at a time: who shares it takes turns.
+            Err(TryLockError::WouldBlock) => {
+                if ground.cancel.is_cancelled() {
+                    return Err(IsolationError::Cancelled.into());
+                }
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+}
+
+/// What the folder of a cache is called: Kaniko's name for it, the SHA-256 of its id. What a new one begins as makes it
+/// another cache, as in `BuildKit`.
+fn key(id: &str, from: Option<&str>, source: &str, ownership: Option<(u32, u32, u32)>) -> String {
+    let begins = (from.is_some() || source != "/").then(|| format!("\0from {} {source}", from.unwrap_or_default()));
+    let owner = ownership.map(|(uid, gid, mode)| format!("\0owner {uid}:{gid} {mode:o}"));
+    let text = [Some(id.to_owned()), begins, owner].into_iter().flatten().collect::<String>();
+    Digest::of(text.as_bytes()).hex().to_owned()
+}
+
+/// A new cache: empty, or a copy of what it is to begin as. It appears whole.
+fn seed(
+    folder: &Path,
+    from: Option<&str>,
+    source: &str,
+    (uid, gid, mode): (u32, u32, u32),
+    ground: &Ground<'_>,
+) -> Result<(), StepError> {
+    const WHAT: &str = "make the cache";
+    let failed = |source| StepError::Scratch { what: WHAT, path: folder.to_owned(), source };
+    let part = folder.with_extension("part");
+    if part.exists() {
+        fs::remove_dir_all(&part).map_err(failed)?;
+    }
+    fs::create_dir(&part).map_err(failed)?;
+    let root = RootFs::open(&part, Ignore::default())?;
+    let ownership = Ownership { uid, gid, mode };
+    root.make_dirs(Path::new("/cache"), &ownership)?;
+    if from.is_some() {
+        let (tree, _) = ground.tree(from);
+        let named = files::one(tree, source, None)?;
+        let request = CopyRequest {
+            source: tree,
+            from: named.real,
+            to: PathBuf::from("/cache"),
+            owner: None,
+            mode: None,
+            parents: ownership,
+            include: EVERYTHING,
+        };
+        copy(&request, &root)?;
+    }
+    fs::rename(part.join("cache"), folder).and_then(|()| fs::remove_dir(&part)).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caches_that_begin_alike_under_one_id_are_one_cache() {
+        let plain = key("/root/.m2", None, "/", None);
+        assert_eq!(plain, Digest::of(b"/root/.m2").hex());
+        let others = [
+            key("/root/.m3", None, "/", None),
+            key("/root/.m2", Some("a"), "/", None),
+            key("/root/.m2", Some("a"), "/b", None),
+            key("/root/.m2", None, "/", Some((0, 0, 0o755))),
+            key("/root/.m2", None, "/", Some((1, 0, 0o755))),
+        ];
+        assert!(others.iter().all(|other| *other != plain));
+    }
+}
