@@ -50,6 +50,10 @@ pub struct BuildRequest {
     pub outputs: OutputRequest,
     /// The time written as `created` into the image and its history.
     pub created: SystemTime,
+    /// No file of a layer that the build makes is younger: what is is written with this time.
+    pub latest_time: Option<SystemTime>,
+    /// Annotations of the image's manifest. Docker's manifests have none.
+    pub annotations: Vec<(String, String)>,
     /// Where layers are kept and found again; `None` makes every layer anew.
     pub cache: Option<CacheRequest>,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use zuwai_registry::{BlobDir, Digest, History, Image, ImageFormat, Layer, LayerWriter};
 use zuwai_snapshot::{ApplyOptions, Ignore, RootFs, Scope, Snapshotter, WriteOptions, apply_tar, write_tar};
@@ -61,6 +61,15 @@ struct Done {
     handed_on: Option<Live>,
     /// Images unpacked for COPY --from, by manifest digest.
     aside: BTreeMap<Digest, Arc<RootFs>>,
+}
+
+/// Whole seconds, as layers have them.
+pub(crate) fn seconds_since_1970(time: SystemTime) -> i64 {
+    let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => seconds(after),
+        Err(before) => -seconds(before.duration()),
+    }
 }
 
 /// A root filesystem that is unpacked, and what is known of it.
@@ -297,7 +306,9 @@ impl<'a> StageBuilder<'a> {
         let writer = LayerWriter::new(&self.shop.blobs, self.shop.request.compression, self.format);
         let inner = BufWriter::with_capacity(128 * 1024, writer.map_err(BuildError::Pack)?);
         let mut writer = Cancellable { inner, cancel: self.shop.tools.cancel };
-        let written = write_tar(&changes, &live.root, &mut writer, &WriteOptions::default())?;
+        let latest_mtime = self.shop.request.latest_time.map(seconds_since_1970);
+        let options = WriteOptions { latest_mtime, ..WriteOptions::default() };
+        let written = write_tar(&changes, &live.root, &mut writer, &options)?;
         live.snapshotter.learn(&changes, &written);
         let writer = writer.inner.into_inner().map_err(|error| BuildError::Pack(error.into_error()))?;
         let layer = writer.finish().map_err(BuildError::Pack)?;
@@ -352,7 +363,11 @@ impl<'a> StageBuilder<'a> {
             self.unpack()?;
         }
         let layers = std::mem::take(&mut self.layers);
-        let image = Image { config, layers, format: self.format, annotations: BTreeMap::new() };
+        let annotations = match self.planned.is_target {
+            true => self.shop.request.annotations.iter().cloned().collect(),
+            false => BTreeMap::new(),
+        };
+        let image = Image { config, layers, format: self.format, annotations };
         let index = self.planned.index;
         let folder = self.shop.work.stage(index);
         let in_use = match self.live.take() {

@@ -293,7 +293,7 @@ impl Flag {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn parse_with(words: &[&str], variables: &[(&str, &str)]) -> Result<Command, UsageError> {
@@ -305,7 +305,7 @@ mod tests {
         parse_with(&[&["/kaniko/executor"], words].concat(), &[])
     }
 
-    fn values(words: &[&str]) -> Values {
+    pub(crate) fn values(words: &[&str]) -> Values {
         let Ok(Command::Build(values)) = parse(words) else { panic!("{words:?} is no build: {:?}", parse(words)) };
         values
     }

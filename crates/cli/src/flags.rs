@@ -228,19 +228,13 @@ pub(crate) static FLAGS: &[Flag] = &[
         Output,
         "The manifest's family [default: the base image's; oci for scratch]",
     ),
-    flag(
-        "annotation",
-        List("KEY=VALUE"),
-        Refused("annotations are not there yet; a --label reaches the image's config"),
-        Output,
-        "An annotation of the manifest",
-    ),
+    flag("annotation", List("KEY=VALUE"), Works, Output, "An annotation of the manifest"),
     flag(
         "reproducible",
         Switch(false),
-        Refused("timestamps are not stripped yet; leave the flag out"),
+        Works,
         Output,
-        "Strip the timestamps",
+        "The same bytes whenever it is built: times later than $SOURCE_DATE_EPOCH (1970 where it is not set) become that",
     ),
     flag(
         "skip-push-permission-check",

@@ -16,7 +16,7 @@ use crate::environment::Environment;
 use crate::isolation::Asked;
 use crate::progress::{Format, LogOptions, Verbosity};
 use crate::values::pair;
-use crate::{cache_options, feature_flags, git_options, registry_options, secrets};
+use crate::{cache_options, feature_flags, git_options, registry_options, secrets, times};
 
 /// Everything that is wanted.
 pub(crate) struct Wanted {
@@ -66,6 +66,9 @@ pub(crate) fn wanted(
             .hint("write it with --tar-path or --oci-layout-path, or push it with --destination in place of --tag"));
     }
     let (compression, image_format) = compression(values, outputs.tar_path.is_some())?;
+    let annotations = pairs(values, "annotation")?;
+    let image_format = with_annotations(image_format, &annotations)?;
+    let times = times::times(values, environment, SystemTime::now())?;
     let context = ContextRequest {
         location: values.text("context").unwrap_or("/workspace/").to_owned(),
         sub_path: values.text("context-sub-path").map(PathBuf::from),
@@ -85,7 +88,7 @@ pub(crate) fn wanted(
         build_args: build_args(values, environment, &mut warnings)?,
         secrets: secrets::secrets(values, environment)?,
         agents: secrets::agents(values, environment)?,
-        labels: labels(values)?,
+        labels: pairs(values, "label")?,
         target: target(values)?,
         platform: platform(values)?,
         snapshot_mode: values
@@ -99,7 +102,9 @@ pub(crate) fn wanted(
         push,
         check_push_permission: !values.switch("skip-push-permission-check"),
         outputs,
-        created: SystemTime::now(),
+        created: times.created,
+        latest_time: times.latest,
+        annotations,
         cache: cache_options::cache(values, &cache_destinations)?,
     };
     let client = registry_options::client(values, transport)?;
@@ -222,13 +227,29 @@ fn build_args(
     Ok(arguments)
 }
 
-fn labels(values: &Values) -> Result<Vec<(String, String)>, UsageError> {
+/// The `key=value` of a flag that may be repeated.
+fn pairs(values: &Values, flag: &str) -> Result<Vec<(String, String)>, UsageError> {
     let split = |text: &String| {
         let (key, value) = pair(text)
-            .ok_or_else(|| UsageError::new(format!("--label: labels must be of the form key=value, got {text}")))?;
+            .ok_or_else(|| UsageError::new(format!("--{flag}: {flag}s must be of the form key=value, got {text}")))?;
         Ok((key.to_owned(), value.to_owned()))
     };
-    values.list("label").iter().map(split).collect()
+    values.list(flag).iter().map(split).collect()
+}
+
+/// Docker's manifests have no annotations: a base image with one gives an image with OCI's when there are some.
+fn with_annotations(
+    format: Option<ImageFormat>,
+    annotations: &[(String, String)],
+) -> Result<Option<ImageFormat>, UsageError> {
+    match format {
+        _ if annotations.is_empty() => Ok(format),
+        Some(ImageFormat::Docker) => {
+            let text = "--annotation and --image-format=docker cannot be had together";
+            Err(UsageError::new(text).hint("a --label reaches the config of either format"))
+        }
+        _ => Ok(Some(ImageFormat::Oci)),
+    }
 }
 
 fn target(values: &Values) -> Result<Option<String>, UsageError> {

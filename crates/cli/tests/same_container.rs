@@ -42,6 +42,7 @@ fn run(script: &str) -> (Output, Scratch) {
     for (name, text) in [
         ("Dockerfile", DOCKERFILE),
         ("fails", "FROM busybox\nRUN rm -rf /opt /etc/passwd; exit 3\n"),
+        ("now", "FROM busybox\nCOPY now /\nRUN echo x > /x && mkdir /y\n"),
         ("waits", "FROM busybox\nRUN echo started; sleep 600\n"),
     ] {
         fs::write(context.join(name), text).unwrap();
@@ -121,4 +122,18 @@ for number in 1 2 3 4 5 6 7 8; do cat /tools/busybox > /opt/own/$number; done; l
 build small Dockerfile --kaniko-dir=/small 2>&1; list > /out/after");
     assert!(output.out().contains("small: 1") && output.out().contains("No space left"), "{output}");
     assert_as_before(&output, &scratch);
+}
+
+#[test]
+fn a_reproducible_build_gives_the_same_image_at_any_time() {
+    let (output, scratch) = run("
+build one now --reproducible --annotation=org.example.a=1; build plain now; sleep 1.1
+build two now --reproducible --annotation=org.example.a=1");
+    let manifest = |name: &str| {
+        let layout = Layout::open(&scratch.path().join("out").join(name)).unwrap();
+        layout.document(layout.index().unwrap()[0]["digest"].as_str().unwrap()).unwrap()
+    };
+    assert_eq!(manifest("one"), manifest("two"), "{output}");
+    assert_eq!(manifest("one")["annotations"]["org.example.a"], "1", "{output}");
+    assert_ne!(manifest("plain")["layers"], manifest("one")["layers"], "{output}");
 }
