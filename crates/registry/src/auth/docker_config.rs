@@ -61,7 +61,7 @@ struct Entry {
 }
 
 /// The name under which Docker stores Docker Hub's credential, since before registries had version 2.
-const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
+pub(super) const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 
 /// base64 with or without padding: both are found in files.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -105,7 +105,7 @@ impl Keychain for DockerConfigKeychain {
             };
             let mut lookup = Lookup { file: &file.name, config, helpers: &self.helpers, tried: &mut tried };
             if let Some((credential, source)) = lookup.find(reference) {
-                return Ok(Resolved { credential, source, tried });
+                return Ok(Resolved { credential, source, tried, until: None });
             }
         }
         Ok(Resolved::anonymous(tried))
@@ -195,7 +195,7 @@ fn keys(reference: &Reference) -> Vec<String> {
 }
 
 /// A key as it is compared: without scheme, without the version older Dockers wrote, one name for Docker Hub.
-fn normal_key(key: &str) -> String {
+pub(super) fn normal_key(key: &str) -> String {
     let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     let key = key.trim_end_matches('/');
     let key = key.strip_suffix("/v1").or_else(|| key.strip_suffix("/v2")).unwrap_or(key);

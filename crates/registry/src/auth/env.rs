@@ -36,7 +36,7 @@ impl Keychain for EnvKeychain {
                 let credential = Credential::Basic { username: username.to_owned(), password: secret.to_owned() };
                 let source = format!("{user} and {password}");
                 let tried = vec![format!("{source}: {}", credential.describe())];
-                return Ok(Resolved { credential, source, tried });
+                return Ok(Resolved { credential, source, tried, until: None });
             }
             rest = name.split_once('_').map(|(_, rest)| rest);
         }

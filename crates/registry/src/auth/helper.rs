@@ -59,35 +59,58 @@ struct Answer {
 impl HelperOptions {
     /// Runs `docker-credential-<name> get` for this server. Blocks for at most the timeout.
     pub(super) fn ask(&self, name: &str, server: &str) -> HelperOutcome {
-        if name.is_empty() || name.contains(['/', '\0']) {
-            return HelperOutcome::Failed(format!("`{name}` is no name of a helper"));
-        }
-        let program = format!("docker-credential-{name}");
-        let folders = self.search_path.iter().filter(|folder| folder.is_absolute());
-        let Some(path) = folders.map(|folder| folder.join(&program)).find(|path| path.is_file()) else {
-            return HelperOutcome::Failed(format!("{program} is not in any folder of the search path"));
-        };
-        match self.run(&path, server) {
-            Ok((true, stdout, _)) => match serde_json::from_slice::<Answer>(&stdout) {
+        match self.tell(name, "get", server) {
+            Ok(stdout) => match serde_json::from_slice::<Answer>(&stdout) {
                 Ok(answer) => understand(answer),
                 Err(_) => HelperOutcome::Failed("it did not answer with JSON".to_owned()),
             },
-            Ok((false, stdout, stderr)) => {
-                let said = format!("{}\n{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-                if NOT_FOUND.iter().any(|text| said.to_ascii_lowercase().contains(text)) {
-                    return HelperOutcome::NotFound;
-                }
+            Err(said) if NOT_FOUND.iter().any(|text| said.to_ascii_lowercase().contains(text)) => {
+                HelperOutcome::NotFound
+            }
+            Err(said) => {
                 // A failing helper prints its message on standard output, and credentials only when it succeeds.
                 let line = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it failed");
                 HelperOutcome::Failed(line.chars().take(200).collect())
             }
-            Err(error) => HelperOutcome::Failed(error.to_string()),
         }
     }
 
-    fn run(&self, path: &PathBuf, server: &str) -> io::Result<(bool, Vec<u8>, Vec<u8>)> {
+    /// Has it keep a credential for this server.
+    pub(super) fn store(&self, name: &str, server: &str, username: &str, secret: &str) -> Result<(), String> {
+        let login = serde_json::json!({"ServerURL": server, "Username": username, "Secret": secret});
+        self.tell(name, "store", &login.to_string()).map(drop)
+    }
+
+    /// Has it forget the credential for this server. It may have had none.
+    pub(super) fn erase(&self, name: &str, server: &str) -> Result<(), String> {
+        match self.tell(name, "erase", server) {
+            Err(said) if NOT_FOUND.iter().any(|text| said.to_ascii_lowercase().contains(text)) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Runs a helper with a verb and gives back what it printed; `Err` is what it said, or why it could not be run.
+    fn tell(&self, name: &str, verb: &str, input: &str) -> Result<Vec<u8>, String> {
+        if name.is_empty() || name.contains(['/', '\0']) {
+            return Err(format!("`{name}` is no name of a helper"));
+        }
+        let program = format!("docker-credential-{name}");
+        let folders = self.search_path.iter().filter(|folder| folder.is_absolute());
+        let Some(path) = folders.map(|folder| folder.join(&program)).find(|path| path.is_file()) else {
+            return Err(format!("{program} is not in any folder of the search path"));
+        };
+        match self.run(&path, verb, input) {
+            Ok((true, stdout, _)) => Ok(stdout),
+            Ok((false, stdout, stderr)) => {
+                Err(format!("{}\n{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)))
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn run(&self, path: &PathBuf, verb: &str, input: &str) -> io::Result<(bool, Vec<u8>, Vec<u8>)> {
         let mut child = Command::new(path)
-            .arg("get")
+            .arg(verb)
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
@@ -98,7 +121,7 @@ impl HelperOptions {
         let stderr = child.stderr.take().map(read_in_background);
         if let Some(mut stdin) = child.stdin.take() {
             // A helper that does not read what it is asked for answers or fails anyway.
-            let _ = stdin.write_all(server.as_bytes());
+            let _ = stdin.write_all(input.as_bytes());
         }
         let deadline = Instant::now() + self.timeout;
         let Some(success) = wait_until(&mut child, deadline)? else {

@@ -3,23 +3,44 @@
 //! A [`Keychain`] answers for one reference at a time. It decides from what it was built with and never asks a registry;
 //! the client shows what it answers, and to nobody but the registry it is for and that registry's token service.
 
+mod amazon;
+mod azure;
 mod docker_config;
 mod env;
+mod gitlab;
+mod google;
 mod helper;
+mod identity;
+mod login;
+mod sigv4;
 
 use std::fmt;
+use std::time::Instant;
 
 use crate::image::Reference;
 
+pub use amazon::AmazonKeychain;
+pub use azure::AzureKeychain;
 pub use docker_config::{ConfigSource, DockerConfigKeychain};
 pub use env::EnvKeychain;
+pub use gitlab::GitlabKeychain;
+pub use google::GoogleKeychain;
 pub use helper::{HelperOptions, HelperOutcome};
+pub use identity::Surroundings;
+pub use login::{Kept, LoginError, login, logout};
 
 /// Finds the credential for a repository.
 pub trait Keychain: Send + Sync {
     /// The credential to show to `reference`'s registry for `reference`'s repository. Having none is
     /// [`Credential::Anonymous`], not an error.
     fn resolve(&self, reference: &Reference) -> Result<Resolved, KeychainError>;
+
+    /// Another credential in place of one of this keychain's that has expired; `None` when it has none to offer. It may be
+    /// asked while an image's files lie in `/`: it starts no program and reads no file.
+    fn renew(&self, reference: &Reference) -> Option<Resolved> {
+        let _ = reference;
+        None
+    }
 }
 
 /// What is shown to a registry. Its values never appear in debug output.
@@ -49,6 +70,8 @@ pub struct Resolved {
     pub source: String,
     /// Every source that was looked at, in order, and what it held: names and keys, never values.
     pub tried: Vec<String>,
+    /// Until when it may be shown; `None` when that is not known.
+    pub until: Option<Instant>,
 }
 
 /// A source of credentials that cannot be read at all.
@@ -100,7 +123,7 @@ impl fmt::Debug for Credential {
 impl Resolved {
     /// No credential, after looking at these.
     pub fn anonymous(tried: Vec<String>) -> Resolved {
-        Resolved { credential: Credential::Anonymous, source: String::new(), tried }
+        Resolved { credential: Credential::Anonymous, source: String::new(), tried, until: None }
     }
 }
 
@@ -130,12 +153,16 @@ impl Keychain for Keychains {
         let mut tried = Vec::new();
         for keychain in &self.0 {
             let resolved = keychain.resolve(reference)?;
-            tried.extend(resolved.tried);
+            tried.extend(resolved.tried.iter().cloned());
             if !resolved.credential.is_anonymous() {
-                return Ok(Resolved { credential: resolved.credential, source: resolved.source, tried });
+                return Ok(Resolved { tried, ..resolved });
             }
         }
         Ok(Resolved::anonymous(tried))
+    }
+
+    fn renew(&self, reference: &Reference) -> Option<Resolved> {
+        self.0.iter().find_map(|keychain| keychain.renew(reference))
     }
 }
 
@@ -153,7 +180,12 @@ mod tests {
 
     impl Keychain for Fixed {
         fn resolve(&self, _: &Reference) -> Result<Resolved, KeychainError> {
-            Ok(Resolved { credential: self.0.clone(), source: self.1.to_owned(), tried: vec![self.1.to_owned()] })
+            Ok(Resolved {
+                credential: self.0.clone(),
+                source: self.1.to_owned(),
+                tried: vec![self.1.to_owned()],
+                until: None,
+            })
         }
     }
 

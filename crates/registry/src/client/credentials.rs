@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use super::error::RegistryError;
 use super::lock;
@@ -29,7 +30,11 @@ impl Credentials {
     pub(super) async fn of(&self, reference: &Reference) -> Result<Arc<Resolved>, RegistryError> {
         let name = reference.name();
         if let Some(answer) = self.kept(&name) {
-            return Ok(answer?);
+            let answer = answer?;
+            if answer.until.is_none_or(|until| until > Instant::now()) {
+                return Ok(answer);
+            }
+            return Ok(self.renewed(name, reference).await.unwrap_or(answer));
         }
         let sealed = Arc::clone(&self.sealed).lock_owned().await;
         // Another request may have asked while this one waited.
@@ -53,6 +58,15 @@ impl Credentials {
             source: std::io::Error::other(error),
         })?;
         Ok(answer?)
+    }
+
+    /// Another answer in place of one that has expired. Sealing does not matter here: no program is started.
+    async fn renewed(&self, name: String, reference: &Reference) -> Option<Arc<Resolved>> {
+        let (keychain, reference) = (Arc::clone(&self.keychain), reference.clone());
+        let asked = tokio::task::spawn_blocking(move || keychain.renew(&reference)).await;
+        let renewed = Arc::new(asked.ok().flatten()?);
+        lock(&self.answers).insert(name, Ok(Arc::clone(&renewed)));
+        Some(renewed)
     }
 
     /// Asks for each. What goes wrong is kept for the request that needs the answer.
@@ -96,6 +110,36 @@ mod tests {
             }
             Ok(Resolved::anonymous(Vec::new()))
         }
+    }
+
+    /// Has a credential that is expired as soon as it is told.
+    #[derive(Default)]
+    struct ShortLived(AtomicUsize);
+
+    impl Keychain for ShortLived {
+        fn resolve(&self, _: &Reference) -> Result<Resolved, KeychainError> {
+            let number = self.0.fetch_add(1, Ordering::SeqCst);
+            let until = Some(Instant::now() + Duration::from_secs(if number == 0 { 0 } else { 60 }));
+            let credential = crate::auth::Credential::RegistryToken(number.to_string());
+            Ok(Resolved { credential, until, ..Resolved::anonymous(Vec::new()) })
+        }
+
+        fn renew(&self, reference: &Reference) -> Option<Resolved> {
+            self.resolve(reference).ok()
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_has_expired_is_renewed_even_when_sealed() {
+        let keychain = Arc::new(ShortLived::default());
+        let credentials = Credentials::new(Arc::clone(&keychain) as Arc<dyn Keychain>);
+        let name = reference("r.test/a");
+        credentials.of(&name).await.unwrap();
+        credentials.seal().await;
+        for _ in 0..3 {
+            credentials.of(&name).await.unwrap();
+        }
+        assert_eq!(keychain.0.load(Ordering::SeqCst), 2);
     }
 
     fn reference(text: &str) -> Reference {

@@ -169,7 +169,7 @@ impl Mirror {
 }
 
 /// Scheme, host and port of a URL: enough for a message, and nothing that may be secret.
-pub(super) fn server_of(url: &Url) -> String {
+pub(crate) fn server_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {
         Some(port) => format!("{}://{host}:{port}", url.scheme()),

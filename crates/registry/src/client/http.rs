@@ -441,7 +441,7 @@ fn next_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + '
 struct Io(String);
 
 /// What a registry said with an error, in one line.
-pub(super) fn message_of(body: &[u8]) -> String {
+pub(crate) fn message_of(body: &[u8]) -> String {
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else {
         let text = String::from_utf8_lossy(body);
         let line = text.trim().lines().next().unwrap_or_default().trim().to_owned();
@@ -471,7 +471,7 @@ fn shortened(text: &str) -> String {
 }
 
 /// Number and words.
-pub(super) fn status_text(status: StatusCode) -> String {
+pub(crate) fn status_text(status: StatusCode) -> String {
     match status.canonical_reason() {
         Some(reason) => format!("{} {reason}", status.as_u16()),
         None => status.as_u16().to_string(),

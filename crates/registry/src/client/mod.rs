@@ -43,7 +43,10 @@ use download::{Download, LazyBlob, Source};
 use engine::Engine;
 use session::Session;
 
+pub(crate) use endpoint::server_of as server_of_url;
+pub(crate) use error::innermost;
 pub use error::{Refusal, RegistryError};
+pub(crate) use http::{message_of, status_text};
 pub use options::{ClientOptions, RetryPolicy};
 pub use stored::Stored;
 
@@ -113,6 +116,11 @@ impl Client {
     /// with [`RegistryError::Sealed`].
     pub fn seal_credentials(&self) {
         self.engine.block_on(self.engine.session.authenticator.credentials.seal());
+    }
+
+    /// Shows the reference's registry the credential for it, and asks for nothing (`GET /v2/`): whether a login is right.
+    pub fn check_login(&self, reference: &Reference) -> Result<(), RegistryError> {
+        self.engine.block_on(self.engine.session.check_login(reference))
     }
 
     /// Asks whether the image may be pushed there, before it is built.

@@ -143,6 +143,14 @@ impl Session {
         Ok(())
     }
 
+    /// Shows the registry the credential, and asks for nothing.
+    pub(super) async fn check_login(&self, reference: &Reference) -> Result<(), RegistryError> {
+        let place = self.place(reference, Purpose::Push, false).await?;
+        let url = place.endpoint.base.join("v2/").expect("a base takes a path");
+        let request = call(format!("log in to {}", reference.registry()), Method::GET, url);
+        self.expect(&place, &Scopes::new(), &request, &[StatusCode::OK]).await.map(drop)
+    }
+
     /// Whether the repository has the blob.
     pub(super) async fn has_blob(&self, reference: &Reference, digest: &Digest) -> Result<bool, RegistryError> {
         let place = self.place(reference, Purpose::Pull, false).await?;
