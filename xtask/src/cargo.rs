@@ -34,8 +34,17 @@ pub(crate) fn build_zuwai() -> Result<PathBuf> {
 
 /// Builds a binary of a package, optimised as it is shipped or as it is tested, and tells where it is.
 pub(crate) fn build_binary(package: &str, name: &str, release: bool) -> Result<PathBuf> {
+    build(package, "--bin", name, release)
+}
+
+/// Builds an example of a package, optimised as binaries are shipped, and tells where it is.
+pub(crate) fn build_example(package: &str, name: &str) -> Result<PathBuf> {
+    build(package, "--example", name, true)
+}
+
+fn build(package: &str, kind: &str, name: &str, release: bool) -> Result<PathBuf> {
     let mut build = cargo();
-    build.args(["build", "--package", package, "--bin", name, "--message-format=json-render-diagnostics"]);
+    build.args(["build", "--package", package, kind, name, "--message-format=json-render-diagnostics"]);
     if release {
         build.arg("--release");
     }

@@ -20,6 +20,12 @@ use crate::values;
 pub(crate) enum Command {
     /// Build an image.
     Build(Values),
+    /// Push what was stored before: a path and names.
+    Push(Values, Vec<String>),
+    /// Keep a credential.
+    Login(Login),
+    /// Forget a credential: at most one registry.
+    Logout(Values, Vec<String>),
     /// Print the version.
     Version,
     /// Print this help.
@@ -61,7 +67,11 @@ impl Command {
             return Err(UsageError::new("the warmer is not supported yet")
                 .hint("leave the step out: base images are pulled when they are needed"));
         }
+        let is_login = arguments.get(1).is_some_and(|word| word == "login");
         let mut parser = parser(&program);
+        if is_login {
+            parser = parser.args(login_arguments());
+        }
         let matches = match parser.try_get_matches_from_mut(arguments) {
             Ok(matches) => matches,
             Err(error) if error.kind() == ErrorKind::DisplayHelp => return Ok(Self::Help(help(&mut parser))),
@@ -86,9 +96,29 @@ impl Command {
                     values.given.insert("context", vec![context.clone()]);
                 }
             }
+            "push" => {
+                values.check_belong("push", &PUSH_FLAGS)?;
+                values.take_environment(environment)?;
+                return Ok(Self::Push(values, words.cloned().collect()));
+            }
+            "login" if is_login => {
+                values.check_belong("login", &LOGIN_FLAGS)?;
+                let text = |name: &str| matches.get_one::<String>(name).cloned();
+                return Ok(Self::Login(Login {
+                    words: words.cloned().collect(),
+                    username: text("username"),
+                    password: text("password"),
+                    password_stdin: matches.get_flag("password-stdin"),
+                    values,
+                }));
+            }
+            "logout" => {
+                values.check_belong("logout", &LOGIN_FLAGS)?;
+                return Ok(Self::Logout(values, words.cloned().collect()));
+            }
             "version" => return Ok(Self::Version),
             "help" => return Ok(Self::Help(help(&mut parser))),
-            "login" | "push" | "bake" | "doctor" | "plan" | "completion" => {
+            "login" | "bake" | "doctor" | "plan" | "completion" => {
                 return Err(UsageError::new(format!("{program} {command} is not supported yet")));
             }
             word => return Err(stray(word, &program)),
@@ -101,6 +131,68 @@ impl Command {
         Ok(Self::Build(values))
     }
 }
+
+/// `login`, as it was typed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Login {
+    pub(crate) values: Values,
+    pub(crate) words: Vec<String>,
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<String>,
+    pub(crate) password_stdin: bool,
+}
+
+fn login_arguments() -> [Arg; 3] {
+    let text =
+        |name: &'static str, letter, value| Arg::new(name).long(name).short(letter).num_args(1).value_name(value);
+    [
+        text("username", 'u', "USER").help("The user (login)"),
+        text("password", 'p', "PASSWORD")
+            .help("The password; others on this machine see it: --password-stdin is better"),
+        Arg::new("password-stdin").long("password-stdin").action(ArgAction::SetTrue).help("Read the password (login)"),
+    ]
+}
+
+/// Flags of `login` and `logout`.
+const LOGIN_FLAGS: [&str; 10] = [
+    "kaniko-dir",
+    "verbosity",
+    "log-format",
+    "log-timestamp",
+    "insecure",
+    "insecure-registry",
+    "skip-tls-verify",
+    "skip-tls-verify-registry",
+    "registry-certificate",
+    "registry-client-cert",
+];
+
+/// Flags of `push` besides those of `login`; what is said of pulls and mirrors is accepted, for Kaniko takes it.
+const PUSH_FLAGS: [&str; 23] = [
+    "kaniko-dir",
+    "verbosity",
+    "log-format",
+    "log-timestamp",
+    "insecure",
+    "insecure-registry",
+    "skip-tls-verify",
+    "skip-tls-verify-registry",
+    "registry-certificate",
+    "registry-client-cert",
+    "destination",
+    "source-image",
+    "push-retry",
+    "push-ignore-immutable-tag-errors",
+    "skip-push-permission-check",
+    "credential-helpers",
+    "insecure-pull",
+    "skip-tls-verify-pull",
+    "image-download-retry",
+    "registry-map",
+    "registry-mirror",
+    "skip-default-registry-fallback",
+    "no-push",
+];
 
 /// The name of the list of arguments that are no flags.
 const WORDS: &str = "words";
@@ -117,7 +209,9 @@ fn parser(program: &str) -> Parser {
     let mut parser = Parser::new(program.to_owned())
         .about("Builds a container image from a Dockerfile, without a daemon and without privileges")
         .override_usage(format!(
-            "{program} [FLAGS]\n       {program} build [FLAGS] [CONTEXT]\n       {program} version"
+            "{program} [FLAGS]\n       {program} build [FLAGS] [CONTEXT]\n       {program} push LAYOUT-OR-ARCHIVE IMAGE... \
+             [FLAGS]\n       {program} login [REGISTRY] -u USER --password-stdin [FLAGS]\n       {program} logout \
+             [REGISTRY]\n       {program} version"
         ))
         .term_width(100)
         .disable_help_flag(true)
@@ -250,6 +344,14 @@ impl Values {
             }
         }
         Ok(())
+    }
+
+    /// That only these flags were given.
+    fn check_belong(&self, command: &str, flags: &[&str]) -> Result<(), UsageError> {
+        let stranger = self.given.keys().find(|name| !flags.contains(name));
+        stranger.map_or(Ok(()), |name| {
+            Err(UsageError::new(format!("--{name} is no flag of {command}")).hint("it belongs to a build"))
+        })
     }
 
     fn check_refused(&self) -> Result<(), UsageError> {
@@ -485,6 +587,31 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn push_and_login_take_their_own_flags_alone() {
+        let Ok(Command::Push(values, words)) = parse(&["push", "a.tar", "r/x:1", "-d", "r/y:1", "--push-retry=2"])
+        else {
+            panic!("no push")
+        };
+        assert_eq!(
+            (words, values.list("destination")),
+            (vec!["a.tar".to_owned(), "r/x:1".to_owned()], &["r/y:1".to_owned()][..])
+        );
+        assert_eq!(message(&["push", "a", "--label=a=b"]), "--label is no flag of push (it belongs to a build)");
+        let Ok(Command::Login(login)) =
+            parse(&["login", "r.test", "-u", "me", "--password-stdin", "--insecure-registry=r"])
+        else {
+            panic!("no login")
+        };
+        assert_eq!(
+            (login.words, login.username, login.password),
+            (vec!["r.test".to_owned()], Some("me".to_owned()), None)
+        );
+        assert!(login.password_stdin);
+        assert!(message(&["--username=me"]).starts_with("unexpected argument '--username' found"));
+        assert!(matches!(parse(&["logout"]), Ok(Command::Logout(..))));
+    }
+
+    #[test]
     fn commands_are_known_by_name_and_need_nothing_else() {
         assert_eq!(parse(&["version"]).unwrap(), Command::Version);
         assert_eq!(parse(&["--no-push", "version"]).unwrap(), Command::Version);
@@ -494,7 +621,6 @@ pub(crate) mod tests {
             assert_eq!(text.contains(&format!("--{}", flag.name)), flag.group != Group::Old, "--{}", flag.name);
         }
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
-        assert_eq!(message(&["login", "x"]), "executor login is not supported yet");
         let warmer = parse_with(&["/kaniko/warmer", "--image=a"], &[]).unwrap_err();
         assert_eq!(warmer.to_string(), "the warmer is not supported yet");
     }

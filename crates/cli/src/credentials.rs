@@ -6,24 +6,56 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use zuwai_registry::auth::{ConfigSource, DockerConfigKeychain, EnvKeychain, HelperOptions, Keychain, Keychains};
+use zuwai_registry::TransportOptions;
+use zuwai_registry::auth::{
+    AmazonKeychain, AzureKeychain, ConfigSource, DockerConfigKeychain, EnvKeychain, GitlabKeychain, GoogleKeychain,
+    HelperOptions, Keychain, Keychains, Surroundings,
+};
 
 use crate::environment::Environment;
 
-/// The keychain, and what the user should be told of files that could not be read. Files come before variables named after
-/// registries, where those are asked at all.
+/// The keychain, and what the user should be told of files that could not be read. Files come before the built-in sources,
+/// which are asked in the order given.
 pub(crate) fn keychain(
     environment: &Environment,
     own_folder: &Path,
-    variables: bool,
+    helpers: &[&'static str],
+    transport: &TransportOptions,
 ) -> (Box<dyn Keychain>, Vec<String>) {
     let (files, warnings) = in_files(environment, own_folder);
     let mut keychains: Vec<Box<dyn Keychain>> = vec![Box::new(files)];
-    if variables {
-        let texts = environment.all().filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)));
-        keychains.push(Box::new(EnvKeychain::new(texts.map(|(name, value)| (name.to_owned(), value.to_owned())))));
+    let texts = || environment.all().filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)));
+    let variables = || texts().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let surroundings = || Surroundings::new(variables(), transport.clone());
+    for name in helpers {
+        keychains.push(match *name {
+            "env" => Box::new(EnvKeychain::new(variables())),
+            "google" => Box::new(GoogleKeychain::new(surroundings())),
+            "ecr" => Box::new(AmazonKeychain::new(surroundings())),
+            "acr" => Box::new(AzureKeychain::new(surroundings())),
+            "gitlab" => Box::new(GitlabKeychain::new(surroundings())),
+            other => unreachable!("{other} is not in the table"),
+        });
     }
     (Box::new(Keychains::new(keychains)), warnings)
+}
+
+/// The config.json that login and logout change: where it is read first, among those a user owns.
+pub(crate) fn file_to_change(environment: &Environment, own_folder: &Path) -> PathBuf {
+    let own = own_folder.join(".docker/config.json");
+    let chosen = environment.get("DOCKER_CONFIG").is_some() || environment.get("HOME").is_none();
+    let home = environment.get("HOME").map(|home| Path::new(home).join(".docker/config.json"));
+    if chosen { places(environment, own_folder).into_iter().next().unwrap_or(own) } else { home.unwrap_or(own) }
+}
+
+/// How the programs that keep credentials are found and run.
+pub(crate) fn helper_options(environment: &Environment, own_folder: &Path) -> HelperOptions {
+    let search_path = environment.get("PATH").map(|path| env::split_paths(path).collect()).unwrap_or_default();
+    HelperOptions {
+        search_path: with_own_folder(search_path, own_folder),
+        environment: environment.all().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        ..HelperOptions::default()
+    }
 }
 
 fn in_files(environment: &Environment, own_folder: &Path) -> (DockerConfigKeychain, Vec<String>) {
@@ -47,12 +79,7 @@ fn in_files(environment: &Environment, own_folder: &Path) -> (DockerConfigKeycha
         };
         sources.push(ConfigSource { name: path.display().to_string(), content });
     }
-    let search_path = environment.get("PATH").map(|path| env::split_paths(path).collect()).unwrap_or_default();
-    let helpers = HelperOptions {
-        search_path: with_own_folder(search_path, own_folder),
-        environment: environment.all().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-        ..HelperOptions::default()
-    };
+    let helpers = helper_options(environment, own_folder);
     (DockerConfigKeychain::new(sources, helpers), warnings)
 }
 
@@ -138,6 +165,7 @@ mod tests {
         write("docker/config.json", "a.example.com");
         write("home/.docker/config.json", "b.example.com");
         write("run/containers/auth.json", "c.example.com");
+        write("auth.json", "f.example.com");
         let path = |name: &str| folder.path().join(name).display().to_string();
         let variable = r#"{"auths":{"d.example.com":{"username":"u","password":"p"}}}"#;
         let environment = Environment::of(&[
@@ -147,16 +175,29 @@ mod tests {
             ("DOCKER_AUTH_CONFIG", variable),
             ("KANIKO_E_EXAMPLE_COM_USER", "u"),
             ("KANIKO_E_EXAMPLE_COM_PASSWORD", "p"),
+            ("REGISTRY_AUTH_FILE", &path("auth.json")),
+            ("CI_REGISTRY", "g.example.com"),
+            ("CI_JOB_TOKEN", "p"),
         ]);
-        let (keychain, warnings) = keychain(&environment, folder.path(), true);
+        let transport = TransportOptions::default();
+        let all = crate::registry_options::CREDENTIAL_HELPERS;
+        let (keychain, warnings) = keychain(&environment, folder.path(), &all, &transport);
         assert!(warnings.is_empty());
-        for registry in ["a", "b", "c", "d", "e"] {
+        for registry in ["a", "b", "c", "d", "e", "f", "g"] {
             let reference = format!("{registry}.example.com/app:1").parse().unwrap();
             let found = keychain.resolve(&reference).unwrap().credential;
             assert!(matches!(found, Credential::Basic { .. }), "{registry}: {found:?}");
         }
         let e = "e.example.com/app:1".parse().unwrap();
-        let (keychain, _) = super::keychain(&environment, folder.path(), false);
+        let (keychain, _) = super::keychain(&environment, folder.path(), &["gitlab"], &transport);
         assert!(keychain.resolve(&e).unwrap().credential.is_anonymous());
+    }
+
+    #[test]
+    fn login_changes_the_file_that_is_the_users() {
+        let file = |variables: &[(&str, &str)]| file_to_change(&Environment::of(variables), Path::new("/kaniko"));
+        assert_eq!(file(&[("DOCKER_CONFIG", "/d"), ("HOME", "/h")]), Path::new("/d/config.json"));
+        assert_eq!(file(&[("HOME", "/h")]), Path::new("/h/.docker/config.json"));
+        assert_eq!(file(&[]), Path::new("/kaniko/.docker/config.json"));
     }
 }

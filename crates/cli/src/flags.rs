@@ -252,6 +252,13 @@ pub(crate) static FLAGS: &[Flag] = &[
     ),
     flag("push-retry", Count, Works, Output, "How many more times a failed push is tried as a whole [default: 0]"),
     flag(
+        "source-image",
+        Text("NAME"),
+        Works,
+        Output,
+        "push: which image of a layout or archive that holds several, by its tag or name",
+    ),
+    flag(
         "registry-mirror",
         List("HOST[/PATH]"),
         Works,
@@ -319,7 +326,8 @@ pub(crate) static FLAGS: &[Flag] = &[
         List("NAME"),
         Works,
         Registry,
-        "Which built-in sources of credentials are asked behind config.json: env, or none if empty [default: env]",
+        "Which built-in sources of credentials are asked behind config.json, in this order; none if empty [default: env, \
+         google, ecr, acr, gitlab]",
     ),
     flag(
         "snapshot-mode",
@@ -494,7 +502,7 @@ mod tests {
             skip-tls-verify-registry registry-certificate registry-client-cert registry-map registry-mirror \
             skip-default-registry-fallback tarPath whitelist-var-run snapshotMode customPlatform";
         let fork = "pre-cleanup preserve-context materialize annotation credential-helpers image-format secret dryrun";
-        let own = "explain-cache tag isolation ssh";
+        let own = "explain-cache tag isolation ssh source-image";
         let known: BTreeSet<_> = FLAGS.iter().map(|flag| flag.name).collect();
         let wanted: BTreeSet<_> = [kaniko, fork, own].into_iter().flat_map(str::split_whitespace).collect();
         assert_eq!(known, wanted);

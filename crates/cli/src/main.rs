@@ -14,8 +14,10 @@ mod feature_flags;
 mod flags;
 mod git_options;
 mod isolation;
+mod login;
 mod machine;
 mod progress;
+mod push;
 mod registry_options;
 mod request;
 mod secrets;
@@ -58,7 +60,18 @@ fn main() -> ExitCode {
     match Command::parse(&arguments, &environment) {
         Ok(Command::Version) => print(&version::version(&program)),
         Ok(Command::Help(text)) => print(text.trim_end()),
-        Ok(Command::Build(values)) => run(&program, &values, &environment),
+        Ok(Command::Build(values)) => {
+            run(&values, &environment, |console| build(&program, &values, &environment, console))
+        }
+        Ok(Command::Push(values, words)) => {
+            run(&values, &environment, |console| push::push(&program, &values, &words, &environment, console))
+        }
+        Ok(Command::Login(login)) => {
+            run(&login.values, &environment, |console| login::login(&program, &login, &environment, console))
+        }
+        Ok(Command::Logout(values, words)) => {
+            run(&values, &environment, |console| login::logout(&program, &values, &words, &environment, console))
+        }
         Err(misuse) => {
             let failure = Failure::new(format!("error: {misuse}"), misuse.hint.clone());
             let _ = writeln!(io::stderr(), "{}", failure.text());
@@ -73,10 +86,11 @@ fn print(text: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn run(program: &str, values: &Values, environment: &Environment) -> ExitCode {
+/// Does it, and tells how it went wrong.
+fn run(values: &Values, environment: &Environment, command: impl FnOnce(&Console) -> Result<(), Failure>) -> ExitCode {
     let options = request::log_options(values, environment, io::stderr().is_terminal());
     let console = Console::new(options);
-    match build(program, values, environment, &console) {
+    match command(&console) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             tell_failure(&failure, &console, options);
@@ -101,7 +115,8 @@ fn build(program: &str, values: &Values, environment: &Environment, console: &Co
     let transport = machine::transport(environment, &own_folder);
     let wanted = request::wanted(values, environment, &current_directory, transport)
         .map_err(|misuse| Failure::new(format!("error: {misuse}"), misuse.hint))?;
-    let (keychain, unread) = credentials::keychain(environment, &own_folder, wanted.credentials_in_variables);
+    let (keychain, unread) =
+        credentials::keychain(environment, &own_folder, &wanted.credential_helpers, &wanted.client.transport);
     for warning in wanted.warnings.iter().chain(&unread) {
         console.tell(Verbosity::Warning, warning);
     }

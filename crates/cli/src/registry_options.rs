@@ -60,15 +60,30 @@ fn pairs(values: &Values, name: &str, form: &str) -> Result<BTreeMap<String, Str
     Ok(pairs)
 }
 
-/// `--credential-helpers` chooses among Kaniko's built-in sources of credentials, and switches them off when it is empty.
-pub(crate) fn credentials_in_variables(values: &Values) -> Result<bool, UsageError> {
-    let mut chosen = values.list("credential-helpers").iter().filter(|name| !name.is_empty()).peekable();
-    let any = chosen.peek().is_some();
-    if let Some(name) = chosen.find(|name| *name != "env") {
-        return Err(UsageError::new(format!("--credential-helpers: {name} is not supported yet"))
-            .hint("name the program docker-credential-… in config.json's credHelpers, or give the credential there"));
+/// The built-in sources of credentials, in Kaniko's order: all of them are asked unless the flag chooses.
+pub(crate) const CREDENTIAL_HELPERS: [&str; 5] = ["env", "google", "ecr", "acr", "gitlab"];
+
+/// `--credential-helpers` chooses among the built-in sources and orders them; empty, it switches them off.
+pub(crate) fn credential_helpers(values: &Values) -> Result<Vec<&'static str>, UsageError> {
+    let given = values.list("credential-helpers");
+    if given.is_empty() {
+        return Ok(CREDENTIAL_HELPERS.to_vec());
     }
-    Ok(any || values.list("credential-helpers").is_empty())
+    let mut chosen = Vec::new();
+    for name in given.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|name| !name.is_empty()) {
+        let known = CREDENTIAL_HELPERS.iter().find(|known| **known == name).ok_or_else(|| {
+            UsageError::new(format!("--credential-helpers: there is no built-in source of credentials `{name}`")).hint(
+                format!(
+                    "there are {}; a program docker-credential-{name} is named in config.json's credHelpers",
+                    CREDENTIAL_HELPERS.join(", ")
+                ),
+            )
+        })?;
+        if !chosen.contains(known) {
+            chosen.push(*known);
+        }
+    }
+    Ok(chosen)
 }
 
 #[cfg(test)]
@@ -119,13 +134,15 @@ mod tests {
     }
 
     #[test]
-    fn built_in_sources_of_credentials_are_chosen_by_name() {
-        assert!(good(&[], &[]).credentials_in_variables);
-        assert!(good(&["--credential-helpers=env"], &[]).credentials_in_variables);
-        assert!(!good(&["--credential-helpers="], &[]).credentials_in_variables);
+    fn built_in_sources_of_credentials_are_chosen_and_ordered_by_name() {
+        let chosen = |words: &[&str]| good(words, &[]).credential_helpers;
+        assert_eq!(chosen(&[]), ["env", "google", "ecr", "acr", "gitlab"]);
+        assert_eq!(chosen(&["--credential-helpers=ecr", "--credential-helpers=env"]), ["ecr", "env"]);
+        assert_eq!(chosen(&["--credential-helpers=acr,google"]), ["acr", "google"]);
+        assert!(chosen(&["--credential-helpers="]).is_empty());
         assert_eq!(
-            message(&["--no-push", "--credential-helpers=env", "--credential-helpers=ecr"]),
-            "--credential-helpers: ecr is not supported yet"
+            message(&["--no-push", "--credential-helpers=gcr"]),
+            "--credential-helpers: there is no built-in source of credentials `gcr`"
         );
     }
 }

@@ -28,8 +28,8 @@ pub(crate) struct Wanted {
     pub(crate) force: bool,
     /// Paths of the container that are no part of any image, as the user named them.
     pub(crate) ignored: Vec<PathBuf>,
-    /// Whether credentials are also looked for in `KANIKO_<HOST>_USER` and `_PASSWORD`.
-    pub(crate) credentials_in_variables: bool,
+    /// The built-in sources of credentials that are asked, in this order.
+    pub(crate) credential_helpers: Vec<&'static str>,
     /// What the user should be told, one sentence each.
     pub(crate) warnings: Vec<String>,
 }
@@ -115,7 +115,7 @@ pub(crate) fn wanted(
         isolation: Asked::named(values.text("isolation")),
         force: values.switch("force"),
         ignored: ignored(values)?,
-        credentials_in_variables: registry_options::credentials_in_variables(values)?,
+        credential_helpers: registry_options::credential_helpers(values)?,
         warnings,
     })
 }

@@ -6,6 +6,7 @@ mod criterion;
 mod differ;
 mod machine;
 mod page;
+mod registry;
 mod table;
 
 use anyhow::{Result, bail};
@@ -21,6 +22,7 @@ struct Bench {
 
 const BENCHES: &[Bench] = &[
     Bench { name: "differ", about: "looking at a tree, packing layers, applying them", run: differ::run },
+    Bench { name: "registry", about: "an image of 1 GB to a registry and back, beside skopeo", run: registry::run },
     Bench { name: "builds", about: "whole builds, beside buildah; words: the letters of some", run: builds::run },
 ];
 

@@ -187,6 +187,40 @@ fn a_401_in_the_middle_of_a_push_is_answered_once_and_the_request_repeated() {
 }
 
 #[test]
+fn a_token_of_the_wrong_scope_is_replaced_once_and_then_told() {
+    use base64::Engine;
+    let (tokens, registry) = (TokenService::start(300), FakeRegistry::start());
+    let name = reference(&format!("{}/app:1", registry.name()));
+    for wanted in ["special", "what-nobody-is-granted"] {
+        let challenge =
+            format!("Bearer realm=\"{}\",service=\"registry.test\",scope=\"repository:app:special\"", tokens.realm());
+        registry.fault(move |head, _| {
+            let claims = head.headers.get("authorization").and_then(|token| token.split('.').nth(1)).map(|claims| {
+                let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(claims).unwrap();
+                String::from_utf8(claims).unwrap()
+            });
+            match claims {
+                Some(claims) if claims.contains(wanted) => Action::Serve,
+                _ => Action::Reply(Reply::error(401, "UNAUTHORIZED").header("www-authenticate", challenge.clone())),
+            }
+        });
+        let client = with_config(plain(&registry.name()), &login(&registry.name(), USER.0, USER.1));
+        let result = client.check_login(&name).and_then(|()| client.digest(&name).map(drop));
+        if wanted == "special" {
+            result.unwrap();
+            let asked = tokens.asked();
+            assert_eq!(asked.last().unwrap().all("scope"), ["repository:app:pull,special"], "{asked:?}");
+        } else {
+            let before = registry.seen().len();
+            let error = result.unwrap_err();
+            assert!(matches!(error, RegistryError::Unauthorized(_)), "{error}");
+            assert!(error.to_string().contains("/kaniko/.docker/config.json"), "{error}");
+            assert!(before <= 2, "asked {before} times");
+        }
+    }
+}
+
+#[test]
 fn registry_tokens_are_shown_as_they_are() {
     let registry = FakeRegistry::start();
     registry.fault(|head, _| match head.headers.get("authorization").map(String::as_str) {

@@ -2,7 +2,7 @@
 //! machine in the same run. Contexts, containers' files and the registry are in memory where the machine has enough of it:
 //! what is compared is work, not a disk.
 
-mod cost;
+pub(super) mod cost;
 mod peers;
 mod report;
 mod subject;
