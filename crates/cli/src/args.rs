@@ -97,7 +97,7 @@ impl Command {
                 }
             }
             "push" => {
-                values.check_belong("push", &PUSH_FLAGS)?;
+                values.check_belong("push", &[&LOGIN_FLAGS[..], &PUSH_FLAGS].concat())?;
                 values.take_environment(environment)?;
                 return Ok(Self::Push(values, words.cloned().collect()));
             }
@@ -168,17 +168,7 @@ const LOGIN_FLAGS: [&str; 10] = [
 ];
 
 /// Flags of `push` besides those of `login`; what is said of pulls and mirrors is accepted, for Kaniko takes it.
-const PUSH_FLAGS: [&str; 23] = [
-    "kaniko-dir",
-    "verbosity",
-    "log-format",
-    "log-timestamp",
-    "insecure",
-    "insecure-registry",
-    "skip-tls-verify",
-    "skip-tls-verify-registry",
-    "registry-certificate",
-    "registry-client-cert",
+const PUSH_FLAGS: [&str; 12] = [
     "destination",
     "source-image",
     "push-retry",
@@ -191,7 +181,6 @@ const PUSH_FLAGS: [&str; 23] = [
     "registry-map",
     "registry-mirror",
     "skip-default-registry-fallback",
-    "no-push",
 ];
 
 /// The name of the list of arguments that are no flags.

@@ -78,6 +78,21 @@ impl Client {
 
     /// Finds an image for a platform: manifest and config now, each layer's bytes into `blobs` when it is opened or
     /// prefetched. Mirrors are asked first. The layers keep what they need of this client alive.
+    ///
+    /// ```no_run
+    /// # fn example(client: &zuwai_registry::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use zuwai_registry::{BlobDir, Platform};
+    ///
+    /// let blobs = BlobDir::open("blobs")?;
+    /// let pulled = client.pull(&"debian:12".parse()?, &Platform::host(), &blobs)?;
+    /// client.prefetch(&pulled.image.layers);
+    /// for layer in &pulled.image.layers {
+    ///     // Waits for the download; both digests are checked by the end of the tar.
+    ///     std::io::copy(&mut layer.open_tar()?, &mut std::io::sink())?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pull(&self, reference: &Reference, platform: &Platform, blobs: &BlobDir) -> Result<Pulled, RegistryError> {
         let session = &self.engine.session;
         let found = self.engine.block_on(async {
@@ -142,12 +157,36 @@ impl Client {
     /// Pushes the image to each destination: what a registry has is not sent again, what another of its repositories has is
     /// mounted, and tags are moved last of all, when every destination has every blob. Gives the digest of the manifest, the
     /// same for all.
+    ///
+    /// ```no_run
+    /// # fn example(client: &zuwai_registry::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::collections::BTreeMap;
+    /// use zuwai_registry::{BlobDir, Compression, Image, ImageConfig, ImageFormat, LayerWriter, Platform};
+    ///
+    /// let mut layer = LayerWriter::new(&BlobDir::open("blobs")?, Compression::GZIP, ImageFormat::Oci)?;
+    /// std::io::copy(&mut std::fs::File::open("rootfs.tar")?, &mut layer)?;
+    /// let mut config = ImageConfig::default();
+    /// config.set_platform(&Platform::host());
+    /// let (layers, annotations) = (vec![layer.finish()?], BTreeMap::new());
+    /// let image = Image { config, layers, format: ImageFormat::Oci, annotations };
+    /// let digest = client.push(&image, &["registry.example.com/app:1".parse()?])?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn push(&self, image: &Image, references: &[Reference]) -> Result<Digest, RegistryError> {
         self.push_graph(&image.graph(&image.encode()), references)
     }
 
     /// As [`Client::push`], for what somebody else stored: a layout, an archive, an image of another registry. Every
     /// document keeps its bytes.
+    ///
+    /// ```no_run
+    /// # fn example(client: &zuwai_registry::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let layout = zuwai_registry::layout::Layout::open("image")?;
+    /// client.push_graph(&layout.graph(None)?, &["registry.example.com/app:1".parse()?])?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn push_graph(&self, graph: &Graph, references: &[Reference]) -> Result<Digest, RegistryError> {
         self.engine.block_on(self.engine.session.push(graph, references))?;
         Ok(graph.document.descriptor.digest.clone())
@@ -162,11 +201,30 @@ impl Client {
 
     /// Copies an image, for every platform it is there for, to other names. Within one registry blobs are mounted and none
     /// is downloaded; otherwise they pass through `blobs`.
+    ///
+    /// ```no_run
+    /// # fn example(client: &zuwai_registry::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let blobs = zuwai_registry::BlobDir::open("blobs")?;
+    /// let names = ["registry.example.com/debian:12".parse()?, "registry.example.com/debian:latest".parse()?];
+    /// client.copy(&"debian:12".parse()?, &names, &blobs)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn copy(&self, from: &Reference, to: &[Reference], blobs: &BlobDir) -> Result<Digest, RegistryError> {
         self.push_graph(&self.graph(from, blobs)?, to)
     }
 
     /// The manifest or index a name stands for, byte for byte; `None` when there is no such image. Mirrors are asked first.
+    ///
+    /// ```no_run
+    /// # fn example(client: &zuwai_registry::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// if let Some(document) = client.inspect(&"debian:12".parse()?)? {
+    ///     println!("{} {}", document.descriptor.media_type, document.descriptor.digest);
+    ///     println!("{}", String::from_utf8_lossy(&document.bytes));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn inspect(&self, reference: &Reference) -> Result<Option<Document>, RegistryError> {
         self.engine.block_on(self.engine.session.inspect(reference))
     }

@@ -14,7 +14,7 @@ use super::error::RegistryError;
 use super::http::{Call, Http, Payload, message_of, status_text};
 use super::options::ClientOptions;
 use super::retry::{repeat, retry_after};
-use super::token::{Authenticator, Scopes, refusal_of};
+use super::token::{Authenticator, Need, Scopes, refusal_of};
 use crate::auth::{Keychain, Resolved};
 use crate::image::reference::canonical_registry;
 use crate::image::{Digest, Reference};
@@ -121,8 +121,8 @@ impl Session {
 
     /// Makes a request, answers one challenge, and gives back whatever came then.
     pub(super) async fn send(&self, place: &Place, scopes: &Scopes, call: &Call) -> Result<Response, RegistryError> {
-        let policy = &self.options.retry;
-        let known = self.authenticator.known(&self.http, policy, place, scopes, &call.attempted).await?;
+        let need = Need { http: &self.http, policy: &self.options.retry, place, scopes, attempted: &call.attempted };
+        let known = self.authenticator.known(need).await?;
         let response = self.http.exchange(&place.endpoint, call, known.as_ref()).await?;
         let challenged = response.status() == StatusCode::UNAUTHORIZED && place.endpoint.is_origin_of(response.url());
         if !challenged {
@@ -131,7 +131,7 @@ impl Session {
         let challenges = challenges(response.headers());
         let message = self.message(response).await;
         let refusal = (challenges.as_slice(), known.as_ref(), message.as_str());
-        let header = self.authenticator.answer(&self.http, policy, place, scopes, &call.attempted, refusal).await?;
+        let header = self.authenticator.answer(need, refusal).await?;
         self.http.exchange(&place.endpoint, call, Some(&header)).await
     }
 

@@ -31,6 +31,17 @@ pub(super) struct Authenticator {
     tokens: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<Option<Token>>>>>,
 }
 
+/// A request to a registry that needs a header, and what a token for it is asked for with.
+#[derive(Clone, Copy)]
+pub(super) struct Need<'a> {
+    pub(super) http: &'a Http,
+    pub(super) policy: &'a RetryPolicy,
+    pub(super) place: &'a Place,
+    pub(super) scopes: &'a Scopes,
+    /// What is being done, for errors.
+    pub(super) attempted: &'a str,
+}
+
 /// How a registry was found to want it.
 #[derive(Clone)]
 enum Scheme {
@@ -80,14 +91,8 @@ impl Authenticator {
     }
 
     /// The header to send with a request before anything was refused; `None` as long as the registry has not asked.
-    pub(super) async fn known(
-        &self,
-        http: &Http,
-        policy: &RetryPolicy,
-        place: &Place,
-        scopes: &Scopes,
-        attempted: &str,
-    ) -> Result<Option<HeaderValue>, RegistryError> {
+    pub(super) async fn known(&self, need: Need<'_>) -> Result<Option<HeaderValue>, RegistryError> {
+        let Need { place, scopes, .. } = need;
         let scheme = lock(&self.schemes).get(&place.endpoint).cloned();
         let Some(scheme) = scheme else { return Ok(None) };
         let resolved = self.credentials.of(&place.reference).await?;
@@ -96,7 +101,7 @@ impl Authenticator {
             (Scheme::Direct, Credential::Basic { username, password }) => Ok(Some(basic(username, password))),
             (Scheme::Direct, _) => Ok(None),
             (Scheme::Bearer { .. }, _) => {
-                let request = Request { http, policy, place, attempted, resolved: &resolved };
+                let request = Request { need, resolved: &resolved };
                 self.token(&request, &scheme, scopes, scopes, None).await.map(Some)
             }
         }
@@ -105,13 +110,10 @@ impl Authenticator {
     /// The header to try again with after a 401, given what was sent before; an error when there is nothing better.
     pub(super) async fn answer(
         &self,
-        http: &Http,
-        policy: &RetryPolicy,
-        place: &Place,
-        scopes: &Scopes,
-        attempted: &str,
+        need: Need<'_>,
         refusal: (&[Challenge], Option<&HeaderValue>, &str),
     ) -> Result<HeaderValue, RegistryError> {
+        let Need { place, scopes, attempted, .. } = need;
         let (challenges, sent, message) = refusal;
         let resolved = self.credentials.of(&place.reference).await?;
         let unauthorized = |message: &str| {
@@ -131,7 +133,7 @@ impl Authenticator {
             lock(&self.schemes).insert(place.endpoint.clone(), scheme.clone());
             let mut asked = scopes.clone();
             asked.extend(scope.iter().flat_map(|scope| scope.split_ascii_whitespace()).map(str::to_owned));
-            let request = Request { http, policy, place, attempted, resolved: &resolved };
+            let request = Request { need, resolved: &resolved };
             return self.token(&request, &scheme, scopes, &merged(asked), sent).await;
         }
         if challenges.contains(&Challenge::Basic) {
@@ -166,8 +168,8 @@ impl Authenticator {
             unreachable!("tokens belong to the bearer scheme");
         };
         let key = Key {
-            endpoint: request.place.endpoint.clone(),
-            repository: request.place.repository().to_owned(),
+            endpoint: request.need.place.endpoint.clone(),
+            repository: request.need.place.repository().to_owned(),
             scopes: scopes.clone(),
         };
         let slot = Arc::clone(lock(&self.tokens).entry(key).or_default());
@@ -179,7 +181,7 @@ impl Authenticator {
             return Ok(token.header.clone());
         }
         let start = Instant::now();
-        let answer = repeat(request.policy, || request.ask(realm, service.as_deref(), asked)).await?;
+        let answer = repeat(request.need.policy, || request.ask(realm, service.as_deref(), asked)).await?;
         let token = answer.token.filter(|token| !token.is_empty()).or(answer.access_token).unwrap_or_default();
         let life = answer.expires_in.filter(|life| life.is_finite() && *life > 0.0);
         let life = life.map_or(DEFAULT_LIFE, |life| Duration::from_secs_f64(life.min(1e9))).min(LONGEST);
@@ -194,16 +196,13 @@ impl Authenticator {
 
 /// A request to the token service on behalf of a request to the registry.
 struct Request<'a> {
-    http: &'a Http,
-    policy: &'a RetryPolicy,
-    place: &'a Place,
-    attempted: &'a str,
+    need: Need<'a>,
     resolved: &'a Resolved,
 }
 
 impl Request<'_> {
     async fn ask(&self, realm: &str, service: Option<&str>, scopes: &Scopes) -> Result<Answer, RegistryError> {
-        let (url, endpoint) = (self.realm(realm)?, &self.place.endpoint);
+        let (url, endpoint) = (self.realm(realm)?, &self.need.place.endpoint);
         let response = match &self.resolved.credential {
             Credential::IdentityToken(token) => {
                 let scope = scopes.iter().cloned().collect::<Vec<_>>().join(" ");
@@ -214,37 +213,40 @@ impl Request<'_> {
                     ("scope", &scope),
                     ("refresh_token", token),
                 ];
-                self.http.send_form(endpoint, url, None, Some(&form), self.attempted).await?
+                self.need.http.send_form(endpoint, url, None, Some(&form), self.need.attempted).await?
             }
             Credential::Basic { username, password } => {
                 let url = with_query(url, service, scopes, Some(username));
-                self.http.send_form(endpoint, url, Some(basic(username, password)), None, self.attempted).await?
+                self.need
+                    .http
+                    .send_form(endpoint, url, Some(basic(username, password)), None, self.need.attempted)
+                    .await?
             }
             Credential::Anonymous | Credential::RegistryToken(_) => {
                 let url = with_query(url, service, scopes, None);
-                self.http.send_form(endpoint, url, None, None, self.attempted).await?
+                self.need.http.send_form(endpoint, url, None, None, self.need.attempted).await?
             }
         };
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = self.http.body(response, LONGEST_ANSWER, self.attempted).await?;
+        let body = self.need.http.body(response, LONGEST_ANSWER, self.need.attempted).await?;
         let body = body.ok_or_else(|| self.protocol(realm, "its answer has no end"))?;
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|_| self.protocol(realm, "it did not answer with a token"));
         }
         let (status, code, message) = (status_text(status), status.as_u16(), message_of(&body));
         if (400..500).contains(&code) && !matches!(code, 408 | 425 | 429) {
-            let refusal = Box::new(refusal_of(self.place, self.attempted, message, self.resolved));
+            let refusal = Box::new(refusal_of(self.need.place, self.need.attempted, message, self.resolved));
             return Err(RegistryError::TokenRefused { service: self.service_name(realm), status, refusal });
         }
-        let attempted = format!("{}: token service {}", self.attempted, self.service_name(realm));
+        let attempted = format!("{}: token service {}", self.need.attempted, self.service_name(realm));
         Err(RegistryError::Status { attempted, status, code, message, retry_after: retry_after(&headers) })
     }
 
     /// The realm as a URL. A registry that is spoken to with TLS cannot have its passwords sent in clear to somewhere else.
     fn realm(&self, realm: &str) -> Result<Url, RegistryError> {
-        let endpoint = &self.place.endpoint;
+        let endpoint = &self.need.place.endpoint;
         let url = endpoint.follow(&endpoint.base, realm).map_err(|reason| self.protocol(realm, &reason))?;
-        let clear = url.scheme() == "http" && !endpoint.plain_http() && !self.http.is_plain_http(&url);
+        let clear = url.scheme() == "http" && !endpoint.plain_http() && !self.need.http.is_plain_http(&url);
         if clear {
             return Err(self.protocol(realm, "its token service is not encrypted, although the registry is"));
         }
@@ -252,12 +254,17 @@ impl Request<'_> {
     }
 
     fn service_name(&self, realm: &str) -> String {
-        self.place.endpoint.base.join(realm).map_or_else(|_| "without an address".to_owned(), |url| server_of(&url))
+        self.need
+            .place
+            .endpoint
+            .base
+            .join(realm)
+            .map_or_else(|_| "without an address".to_owned(), |url| server_of(&url))
     }
 
     fn protocol(&self, realm: &str, reason: &str) -> RegistryError {
         RegistryError::Protocol {
-            attempted: self.attempted.to_owned(),
+            attempted: self.need.attempted.to_owned(),
             server: self.service_name(realm),
             reason: reason.to_owned(),
         }

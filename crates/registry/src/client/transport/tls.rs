@@ -96,19 +96,20 @@ impl fmt::Debug for ClientCertificate {
 /// A TLS configuration with ring: the machine's roots, Mozilla's roots, and what is special about the server.
 pub fn tls_config(options: &TransportOptions, trust: &TlsTrust) -> Result<ClientConfig, CertificateError> {
     let provider = Arc::new(ring::default_provider());
-    let verifier: Arc<dyn ServerCertVerifier> = if trust.skip_verify {
-        Arc::new(AnyCertificate(Arc::clone(&provider)))
+    let believed = if trust.skip_verify {
+        Believed::Anybody
     } else {
         let mut roots = RootCertStore::empty();
         let given = options.root_certificates.iter().chain(&trust.extra_roots);
         // Machines carry roots that no verifier accepts; one of them must not make the others useless.
         roots.add_parsable_certificates(given.map(|certificate| CertificateDer::from(certificate.as_slice())));
         roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
-        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
             .build()
             .map_err(|error| rustls::Error::General(error.to_string()))?;
-        Arc::new(TrustedItself { inner, trusted: trust.extra_roots.clone() })
+        Believed::Certified { webpki, trusted: trust.extra_roots.clone() }
     };
+    let verifier = Arc::new(Verifier { provider: Arc::clone(&provider), believed });
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
@@ -121,15 +122,23 @@ pub fn tls_config(options: &TransportOptions, trust: &TlsTrust) -> Result<Client
     Ok(config)
 }
 
-/// Webpki's verdict, with one addition: a server whose very certificate was given as trusted is trusted, although the
-/// certificate says that it is an authority's. Self-signed certificates usually do, and Go accepts them.
+/// Who is believed. In any case whoever answers must hold the key of the certificate that it shows.
 #[derive(Debug)]
-struct TrustedItself {
-    inner: Arc<WebPkiServerVerifier>,
-    trusted: Vec<Vec<u8>>,
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    believed: Believed,
 }
 
-impl ServerCertVerifier for TrustedItself {
+#[derive(Debug)]
+enum Believed {
+    /// What `--skip-tls-verify` asks for.
+    Anybody,
+    /// Webpki's verdict, with one addition: a server whose very certificate was given as trusted is trusted, although the
+    /// certificate says that it is an authority's. Self-signed certificates usually do, and Go accepts them.
+    Certified { webpki: Arc<WebPkiServerVerifier>, trusted: Vec<Vec<u8>> },
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -138,11 +147,14 @@ impl ServerCertVerifier for TrustedItself {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verdict = self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let Believed::Certified { webpki, trusted } = &self.believed else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        let verdict = webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         let Err(error) = verdict else { return verdict };
         // Webpki looks at the dates before it looks at the kind, so a certificate that gets this far is within them.
         let called_an_authority = format!("{error:?}").contains("CaUsedAsEndEntity");
-        if !called_an_authority || !self.trusted.iter().any(|trusted| trusted.as_slice() == end_entity.as_ref()) {
+        if !called_an_authority || !trusted.iter().any(|trusted| trusted.as_slice() == end_entity.as_ref()) {
             return Err(error);
         }
         verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
@@ -155,7 +167,7 @@ impl ServerCertVerifier for TrustedItself {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, certificate, signature)
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -164,49 +176,10 @@ impl ServerCertVerifier for TrustedItself {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, certificate, signature)
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-}
-
-/// What `--skip-tls-verify` asks for: whoever answers is believed, as long as it holds the key of what it shows.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
