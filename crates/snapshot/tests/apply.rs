@@ -114,6 +114,18 @@ fn whiteouts_delete_and_opaque_ones_spare_what_the_layer_brings() {
 }
 
 #[test]
+fn a_folder_in_which_an_opaque_whiteout_deletes_keeps_its_time() {
+    let scratch = scratch();
+    let old = |name| Raw { mtime: 5, ..dir(name) };
+    scratch.apply(&[old("d"), old("d/sub"), old("d/sub/deep"), file("d/sub/gone", "")]).unwrap();
+    scratch.apply(&[file("d/sub/deep/new", ""), file("d/.wh..wh..opq", "")]).unwrap();
+    assert_eq!(scratch.tree(), ["d", "d/sub", "d/sub/deep", "d/sub/deep/new"]);
+    for folder in ["d", "d/sub", "d/sub/deep"] {
+        assert_eq!(fs::metadata(scratch.at(folder)).unwrap().mtime(), 5, "{folder}");
+    }
+}
+
+#[test]
 fn an_archive_that_is_no_layer_has_no_whiteouts() {
     let scratch = scratch();
     fs::create_dir(scratch.at("into")).unwrap();

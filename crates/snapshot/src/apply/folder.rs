@@ -80,6 +80,16 @@ impl Applier<'_> {
         Ok(Some(place))
     }
 
+    /// Something in the folder is about to change: at the end it shall have the time that it has now, unless an entry tells
+    /// another.
+    pub(super) fn keep_time(&mut self, folder: BorrowedFd<'_>, real: &Path) -> Made {
+        if !self.pending.contains_key(real) {
+            let stat = stat_of(folder)?;
+            self.pending.insert(real.to_path_buf(), Pending::untold(Some(stat.mtime)));
+        }
+        Ok(())
+    }
+
     /// Makes folders that entries lie in and that no entry told of.
     pub(super) fn make_above(&mut self, path: &Path) -> Made<Option<crate::beneath::Folder>> {
         let (uid, gid) = self.options.owner.unwrap_or((0, 0));
@@ -88,8 +98,7 @@ impl Applier<'_> {
         if self.root.ignore().covers(&end.real()) {
             return Ok(None);
         }
-        let stat = stat_of(end.folder.fd.as_fd())?;
-        self.pending.entry(end.folder.real.clone()).or_insert(Pending::untold(Some(stat.mtime)));
+        self.keep_time(end.folder.fd.as_fd(), &end.folder.real)?;
         match self.root.make_dirs(path, &Ownership { uid, gid, mode: 0o755 }) {
             Ok(made) => {
                 for path in made {

@@ -86,6 +86,7 @@ impl Applier<'_> {
                 let stat = stat_at(fd.as_fd(), &*name)?;
                 let kept = ours.range(path.clone()..).next().is_some_and(|next| next.starts_with(&path));
                 if !kept {
+                    self.keep_time(fd.as_fd(), &real)?;
                     match place::remove(fd.as_fd(), &name, &path, self.root.ignore()) {
                         Ok(_) | Err(Errno::BUSY) => {}
                         Err(error) => return Err(error.into()),
