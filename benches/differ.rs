@@ -5,7 +5,6 @@
 
 use std::cell::{LazyCell, RefCell};
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -31,7 +30,6 @@ fn main() {
     look(&mut criterion, 700_000, &[10, 1000, 50_000]);
     pack(&mut criterion, "50000 files", |root| tree::plant_text(root, 50_000, 4000));
     pack(&mut criterion, "a file of 256 MB", |root| tree::plant_large(&root.join("large"), 256 << 20));
-    pack_all(&mut criterion, "a file of 2 GB", |root| tree::plant_large(&root.join("large"), 2 << 30));
     apply(&mut criterion);
     criterion.final_summary();
 }
@@ -177,44 +175,13 @@ fn pack(criterion: &mut Criterion, name: &str, plant: impl Fn(&Path)) {
     }
     timed(&mut group, "SHA-256 alone", || {
         let files = packed.files();
-        let mut hash = Hashing(Sha256::new());
-        time(|| floor::copy(&files, &mut hash))
+        time(|| floor::hash(&files))
     });
     timed(&mut group, "raw copy", || {
         let files = packed.files();
         let mut out = fs::File::create(packed.ground.path().join("copy")).unwrap();
         time(|| floor::copy(&files, &mut out))
     });
-}
-
-/// Packs on all cores.
-fn pack_all(criterion: &mut Criterion, name: &str, plant: impl Fn(&Path)) {
-    let packed = LazyCell::new(|| Packed::new(plant));
-    let mut group = group(criterion, &format!("pack {name}"));
-    for (name, compression) in &COMPRESSIONS[..2] {
-        timed(&mut group, name, || {
-            let packed = &*packed;
-            time(|| packed.pack(*compression))
-        });
-    }
-    timed(&mut group, "SHA-256 alone", || {
-        let files = packed.files();
-        let mut hash = Hashing(Sha256::new());
-        time(|| floor::copy(&files, &mut hash))
-    });
-}
-
-struct Hashing(Sha256);
-
-impl Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Does the work, and all that its threads do, on the first of this process' cores.

@@ -371,18 +371,9 @@ mod tests {
     }
 
     fn file(name: &[u8], content: &[u8], mtime: i64) -> Vec<u8> {
-        let header = Header {
-            name,
-            link: b"",
-            kind: b'0',
-            mode: 0o644,
-            uid: 1,
-            gid: 2,
-            size: content.len() as u64,
-            mtime,
-            device: (0, 0),
-            attributes: &[(b"user.x".to_vec(), b"\n\0=".to_vec())],
-        };
+        let attributes = [(b"user.x".to_vec(), b"\n\0=".to_vec())];
+        let (mode, size) = (0o644, content.len() as u64);
+        let header = Header { mode, uid: 1, gid: 2, size, mtime, attributes: &attributes, ..Header::empty(name) };
         let mut bytes = Vec::new();
         header.write(&mut bytes).unwrap();
         bytes.extend_from_slice(content);

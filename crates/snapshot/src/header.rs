@@ -26,6 +26,24 @@ pub(crate) struct Header<'a> {
     pub(crate) attributes: &'a [(Vec<u8>, Vec<u8>)],
 }
 
+impl<'a> Header<'a> {
+    /// An empty file of mode 0, of root, of 1970: what a whiteout is.
+    pub(crate) fn empty(name: &'a [u8]) -> Self {
+        Self {
+            name,
+            link: b"",
+            kind: b'0',
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: 0,
+            device: (0, 0),
+            attributes: &[],
+        }
+    }
+}
+
 impl Header<'_> {
     /// Appends the header's blocks.
     pub(crate) fn write(&self, out: &mut Vec<u8>) -> Result<(), SnapshotError> {
@@ -189,18 +207,7 @@ mod tests {
     use super::*;
 
     fn header(name: &[u8]) -> Header<'_> {
-        Header {
-            name,
-            link: b"",
-            kind: b'0',
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            size: 0,
-            mtime: 0,
-            device: (0, 0),
-            attributes: &[],
-        }
+        Header { mode: 0o644, ..Header::empty(name) }
     }
 
     fn blocks(header: &Header<'_>) -> Vec<u8> {

@@ -242,19 +242,7 @@ impl<'a> Packer<'a> {
         let bytes = &content::bytes(path)[1..];
         let base = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
         let name = [&bytes[..base], whiteout::PREFIX, &bytes[base..]].concat();
-        let header = Header {
-            name: &name,
-            link: b"",
-            kind: b'0',
-            mode: 0,
-            uid: 0,
-            gid: 0,
-            size: 0,
-            mtime: 0,
-            device: (0, 0),
-            attributes: &[],
-        };
-        header.write(&mut self.piece)?;
+        Header::empty(&name).write(&mut self.piece)?;
         self.written.entries += 1;
         self.hand_on_if_full(path)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -20,18 +20,25 @@ impl Measured {
     }
 }
 
-/// Runs a bench of the package of benches and returns what it measured, which with words is a part of it.
+/// Runs a bench of the package of benches, with words a part of it, and returns all that was measured of it, now or before.
 pub(crate) fn run(bench: &str, words: &[String]) -> Result<Measured> {
-    let home = places::cache().with_file_name("criterion").join(bench);
-    if home.exists() {
-        fs::remove_dir_all(&home).with_context(|| format!("remove {}", home.display()))?;
-    }
     let mut command = cargo();
     command.args(["bench", "--package", "zuwai-benches", "--bench", bench, "--"]).args(words);
-    must(command.env("CRITERION_HOME", &home))?;
+    must(command.env("CRITERION_HOME", home(bench)))?;
+    measured(bench)
+}
+
+/// All that was measured of a bench so far.
+pub(crate) fn measured(bench: &str) -> Result<Measured> {
     let mut measured = HashMap::new();
-    read(&home, &mut measured)?;
+    if home(bench).exists() {
+        read(&home(bench), &mut measured)?;
+    }
     Ok(Measured(measured))
+}
+
+fn home(bench: &str) -> PathBuf {
+    places::cache().with_file_name("criterion").join(bench)
 }
 
 fn read(folder: &Path, measured: &mut HashMap<(String, String), f64>) -> Result<()> {

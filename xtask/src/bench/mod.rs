@@ -1,5 +1,5 @@
-//! `cargo xtask bench [NAME [WORDS]]`: measures, prints a table and puts it into docs/performance.md. Words go to criterion,
-//! which measures only what has them in its name; the page stays as it is then.
+//! `cargo xtask bench [NAME [WORDS]]`: measures, prints tables and puts them into docs/performance.md. Words go to criterion,
+//! which measures only what has them in its name; the rest of the tables is what was measured last.
 
 mod builds;
 mod criterion;
@@ -39,9 +39,7 @@ pub(crate) fn run(words: &[String]) -> Result<()> {
         let tables = (bench.run)(words)?;
         let text: String = tables.iter().map(Table::to_string).collect::<Vec<_>>().join("\n");
         println!("\n{machine}\n\n{text}");
-        if words.is_empty() {
-            page::put(bench.name, &format!("{machine}\n\n{text}"))?;
-        }
+        page::put(bench.name, &format!("{machine}\n\n{text}"))?;
     }
     Ok(())
 }
