@@ -70,7 +70,7 @@ fn an_error_when_an_instruction_takes_effect_stands_at_its_line() {
     let dockerfile = parse("FROM scratch\nEXPOSE \\\n $p");
     let platform = zuwai_registry::Platform::new("linux", "amd64", None);
     let globals = crate::settings::Globals::new(&dockerfile, &[], &platform, &platform, None).unwrap();
-    let mut settings = std::sync::Arc::new(globals).for_scratch();
+    let mut settings = std::sync::Arc::new(globals).for_scratch(None);
     settings.set_env("p", "http");
     let error = dockerfile.stages[0].instructions[0].configure(&mut settings).unwrap_err();
     assert_eq!((error.span().first_line, error.span().last_line), (2, 3));
@@ -110,7 +110,7 @@ proptest! {
                 let globals = std::sync::Arc::new(globals);
                 for stage in &dockerfile.stages {
                     let _ = stage.from.base(&globals);
-                    let mut settings = globals.for_scratch();
+                    let mut settings = globals.for_scratch(None);
                     for placed in &stage.instructions {
                         let _ = placed.configure(&mut settings);
                     }

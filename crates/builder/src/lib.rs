@@ -17,9 +17,11 @@
 //! | [`event`] | what a build tells while it goes on |
 
 mod cache;
+mod check;
 pub mod context;
 mod decompress;
 mod dockerfile;
+mod emulation;
 mod error;
 pub mod event;
 mod instruction;
@@ -44,6 +46,7 @@ use zuwai_registry::{BlobDir, Client, Digest, Image};
 use zuwai_snapshot::{Ignore, RootFs};
 
 use crate::cache::LayerCache;
+pub use crate::check::check_dockerfile;
 use crate::context::{Context, Dockerignore};
 use crate::dockerfile::Dockerfile;
 pub use crate::error::{BuildError, Phase, UnpackError};

@@ -42,6 +42,8 @@ pub(crate) struct PlannedStage<'a> {
     pub(crate) base: Base,
     /// The base as the Dockerfile names it, variables replaced.
     pub(crate) base_name: String,
+    /// `FROM --platform`.
+    platform: Option<Platform>,
     /// What its COPY instructions read, by the name they use.
     origins: BTreeMap<String, Origin>,
     /// Instructions that the base asks for: they come first.
@@ -155,8 +157,10 @@ impl<'a> Plan<'a> {
         let stage = request.target.as_deref().map(str::to_lowercase);
         let host = Platform::host();
         let globals = Globals::new(dockerfile, &request.build_args, &request.platform, &host, stage.as_deref())?;
+        let checker = demands::Checker { isolation: tools.isolation, secrets, host: &host, folder: work.path() };
         for index in reach::needed(dockerfile, target, &globals) {
-            demands::check(&dockerfile.stages[index].instructions, tools.isolation, secrets)?;
+            let platform = reach::platform(dockerfile, index, &globals)?.unwrap_or_else(|| request.platform.clone());
+            checker.check(&dockerfile.stages[index].instructions, &platform)?;
         }
         let blobs = work.blobs();
         let blobs = BlobDir::open(&blobs).map_err(|source| BuildError::Work { path: blobs, source })?;
@@ -168,7 +172,8 @@ impl<'a> Plan<'a> {
         };
         planner.visit(target)?;
         for stage in planner.stages.values() {
-            demands::check(&stage.triggers, tools.isolation, secrets)?;
+            let platform = reach::platform(dockerfile, stage.index, &globals)?;
+            checker.check(&stage.triggers, platform.as_ref().unwrap_or(&request.platform))?;
         }
         let mut stages: Vec<PlannedStage<'a>> = planner.stages.into_values().collect();
         let read = stages.iter().flat_map(PlannedStage::reads).collect();
@@ -198,7 +203,7 @@ impl PlannedStage<'_> {
     /// The settings it begins with; `ended` has those with which the stages before it ended.
     pub(crate) fn settings(&self, globals: &Arc<Globals>, ended: &BTreeMap<usize, Settings>) -> Settings {
         match &self.base {
-            Base::Scratch => globals.for_scratch(),
+            Base::Scratch => globals.for_scratch(self.platform.as_ref()),
             Base::Image(pulled) => globals.for_image(&pulled.image.config),
             Base::Stage(index) => ended.get(index).expect("a base stage comes before its heirs").for_child(),
         }
@@ -266,7 +271,8 @@ impl Planner<'_, '_> {
         let source = &self.dockerfile.stages[index];
         let syntax = |error: InstructionError| SyntaxError::new(source.span.clone(), source.text.clone(), error);
         let base_name = source.from.base(self.globals).map_err(syntax)?;
-        let base = self.base(index, &base_name, &source.span)?;
+        let platform = source.from.platform(self.globals).map_err(syntax)?;
+        let base = self.base(index, &base_name, platform.as_ref(), &source.span)?;
         let triggers = self.triggers(&base, &source.span)?;
         let mut origins = BTreeMap::new();
         for placed in triggers.iter().chain(&source.instructions) {
@@ -281,6 +287,7 @@ impl Planner<'_, '_> {
             source,
             base,
             base_name,
+            platform,
             origins,
             triggers,
             is_read: false,
@@ -293,7 +300,7 @@ impl Planner<'_, '_> {
     }
 
     /// FROM: the nearest stage of the name before this one, `scratch`, or an image.
-    fn base(&mut self, index: usize, name: &str, span: &Span) -> Result<Base, BuildError> {
+    fn base(&mut self, index: usize, name: &str, platform: Option<&Platform>, span: &Span) -> Result<Base, BuildError> {
         if let Some(earlier) = self.earlier(index, name) {
             self.visit(earlier)?;
             return Ok(Base::Stage(earlier));
@@ -301,7 +308,7 @@ impl Planner<'_, '_> {
         if name == "scratch" {
             return Ok(Base::Scratch);
         }
-        Ok(Base::Image(self.image(index, name, span)?))
+        Ok(Base::Image(self.image(index, name, platform, span)?))
     }
 
     /// COPY --from: a stage before this one by name or number, or an image.
@@ -330,7 +337,7 @@ impl Planner<'_, '_> {
         if stages[index + 1..].iter().any(|stage| is_called(stage, name)) {
             return Err(wrong(PlanError::LaterStage { name: name_owned() }));
         }
-        Ok(Origin::Image(self.image(index, name, span)?))
+        Ok(Origin::Image(self.image(index, name, None, span)?))
     }
 
     fn earlier(&self, index: usize, name: &str) -> Option<usize> {
@@ -342,14 +349,20 @@ impl Planner<'_, '_> {
         is_called(&self.dockerfile.stages[index], name) && self.earlier(index, name).is_none()
     }
 
-    fn image(&mut self, index: usize, name: &str, span: &Span) -> Result<Arc<Pulled>, BuildError> {
+    fn image(
+        &mut self,
+        index: usize,
+        name: &str,
+        platform: Option<&Platform>,
+        span: &Span,
+    ) -> Result<Arc<Pulled>, BuildError> {
         let names = self.dockerfile.stages[..index].iter().filter_map(|stage| stage.name.as_deref());
         let suggestion = suggest::nearest(name, names);
         let reference: Reference = name.parse().map_err(|reason| {
             let problem = PlanError::BadReference { name: name.to_owned(), reason, suggestion: suggestion.clone() };
             BuildError::Plan { span: Some(span.clone()), problem }
         })?;
-        self.images.pull(&reference, name).map_err(|source| BuildError::Pull {
+        self.images.pull(&reference, name, platform).map_err(|source| BuildError::Pull {
             span: Some(span.clone()),
             image: name.to_owned(),
             stage: suggestion,
@@ -377,13 +390,19 @@ struct Images<'b> {
 }
 
 impl Images<'_> {
-    fn pull(&mut self, reference: &Reference, name: &str) -> Result<Arc<Pulled>, Box<RegistryError>> {
-        let full = reference.to_string();
+    fn pull(
+        &mut self,
+        reference: &Reference,
+        name: &str,
+        platform: Option<&Platform>,
+    ) -> Result<Arc<Pulled>, Box<RegistryError>> {
+        let platform = platform.unwrap_or(self.platform);
+        let full = format!("{reference} {platform}");
         if let Some(pulled) = self.pulled.get(&full) {
             return Ok(Arc::clone(pulled));
         }
         self.tools.observer.event(&Event::ImageResolving { reference: name });
-        let pulled = self.tools.client.pull(reference, self.platform, &self.blobs).map_err(Box::new)?;
+        let pulled = self.tools.client.pull(reference, platform, &self.blobs).map_err(Box::new)?;
         let pulled = Arc::new(pulled);
         self.pulled.insert(full, Arc::clone(&pulled));
         Ok(pulled)

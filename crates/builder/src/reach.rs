@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use zuwai_registry::Platform;
+
 use crate::dockerfile::Dockerfile;
 use crate::instruction::Placed;
 use crate::settings::Globals;
+use crate::syntax::SyntaxError;
 
 /// The stages that the target needs. Triggers of base images are not known yet, and may add others; nothing is refused
 /// here.
@@ -21,6 +24,29 @@ pub(crate) fn needed(dockerfile: &Dockerfile, target: usize, globals: &Globals) 
         todo.extend(names.filter_map(|name| earlier(dockerfile, index, name)));
     }
     needed
+}
+
+/// The platform that a stage is built for, where a FROM says: its own, or that of the stage it begins with. `None` is the
+/// build's.
+pub(crate) fn platform(
+    dockerfile: &Dockerfile,
+    index: usize,
+    globals: &Globals,
+) -> Result<Option<Platform>, SyntaxError> {
+    let mut index = index;
+    loop {
+        let source = &dockerfile.stages[index];
+        let asked = source.from.platform(globals);
+        let asked = asked.map_err(|error| SyntaxError::new(source.span.clone(), source.text.clone(), error))?;
+        let base = source.from.base(globals).ok();
+        let earlier = base.and_then(|name| {
+            dockerfile.stages[..index].iter().rposition(|stage| stage.name.as_deref() == Some(&name.to_lowercase()))
+        });
+        match (asked, earlier) {
+            (None, Some(earlier)) => index = earlier,
+            (asked, _) => return Ok(asked),
+        }
+    }
 }
 
 /// The stage before this one that a name or a number means, if it is one.

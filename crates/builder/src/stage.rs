@@ -206,6 +206,8 @@ impl<'a> StageBuilder<'a> {
             origins,
             secrets: self.shop.secrets,
             caches: &self.shop.tools.caches,
+            git: &self.shop.request.context.git,
+            transport: &self.shop.request.context.transport,
             scratch: self.shop.work.scratch(),
             isolation: *isolation,
             snapshotter: live.snapshotter.as_ref(),

@@ -156,6 +156,7 @@ pub(crate) static FLAGS: &[Flag] = &[
         Build,
         "The platform to build for [default: this machine's]",
     ),
+    flag("platform", Text("OS/ARCH[/VARIANT]"), Alias("custom-platform"), Old, ""),
     flag(
         "secret",
         List("id=ID[,src=FILE][,env=VAR]"),
@@ -502,7 +503,7 @@ mod tests {
             skip-tls-verify-registry registry-certificate registry-client-cert registry-map registry-mirror \
             skip-default-registry-fallback tarPath whitelist-var-run snapshotMode customPlatform";
         let fork = "pre-cleanup preserve-context materialize annotation credential-helpers image-format secret dryrun";
-        let own = "explain-cache tag isolation ssh source-image";
+        let own = "explain-cache tag isolation ssh source-image platform";
         let known: BTreeSet<_> = FLAGS.iter().map(|flag| flag.name).collect();
         let wanted: BTreeSet<_> = [kaniko, fork, own].into_iter().flat_map(str::split_whitespace).collect();
         assert_eq!(known, wanted);

@@ -109,6 +109,15 @@ impl Dockerignore {
         Ok(Self { file: PathBuf::new(), rules })
     }
 
+    /// Hides everything but what matches a pattern, which is a path or has wildcards, and what lies below that.
+    pub(crate) fn showing_only(pattern: &str) -> Result<Self, BadPattern> {
+        let everything = Rule { line: 1, text: "*".to_owned(), shows: false, pattern: IgnorePattern::parse(b"*")? };
+        let written = clean(pattern.as_bytes());
+        let shown = IgnorePattern::parse(written.strip_prefix(b"/").unwrap_or(&written))?;
+        let shown = Rule { line: 2, text: pattern.to_owned(), shows: true, pattern: shown };
+        Ok(Self { file: PathBuf::new(), rules: vec![everything, shown] })
+    }
+
     /// The file the rules were read from.
     pub fn file(&self) -> &Path {
         &self.file

@@ -116,6 +116,19 @@ pub fn matching(root: &RootFs, sources: &[String], ignore: Option<&Dockerignore>
     Ok(named)
 }
 
+/// Whether a source has wildcards.
+pub(crate) fn has_wildcards(source: &str) -> bool {
+    let mut characters = source.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '*' | '?' | '[' => return true,
+            '\\' => drop(characters.next()),
+            _ => {}
+        }
+    }
+    false
+}
+
 /// The file or folder of exactly this path, in which wildcards are characters: what a mount shows.
 pub(crate) fn one(root: &RootFs, path: &str, ignore: Option<&Dockerignore>) -> Result<Named, FilesError> {
     let source = path.trim_start_matches('/');

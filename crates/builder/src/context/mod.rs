@@ -4,6 +4,7 @@
 //! one row in `SOURCES`; whatever it is, a folder comes out, which [`files`] and [`Dockerignore`] know how to read. What
 //! is fetched is written only into the folder given for it.
 
+mod blocking;
 mod clean;
 mod dir;
 mod dockerignore;
@@ -12,6 +13,7 @@ mod git;
 mod ignore_pattern;
 mod pattern;
 mod tar;
+pub(crate) mod web;
 
 use std::ffi::OsString;
 use std::fs;
@@ -25,7 +27,9 @@ use zuwai_snapshot::{Ignore, Kind, RootFs, SnapshotError};
 pub use self::dockerignore::{Dockerignore, DockerignoreError, Rule};
 pub use self::files::{FilesError, Named};
 pub use self::git::GitError;
+pub(crate) use self::git::{Checkout, repository};
 pub use self::pattern::BadPattern;
+pub use self::web::WebError;
 use crate::event::{Event, Observer};
 use crate::request::ContextRequest;
 

@@ -1,13 +1,18 @@
-//! ADD: like COPY, and tar archives are unpacked.
+//! ADD: like COPY, and tar archives are unpacked, and sources can be web addresses and git repositories.
 //!
 //! ```text
-//! ADD [--chown=user[:group]] [--chmod=mode] source… destination
+//! ADD [--chown=user[:group]] [--chmod=mode] [--link] [--exclude=pattern]… [--unpack[=false]] source… destination
+//! ADD [--checksum=sha256:…] https://host/file destination
+//! ADD [--checksum=commit] [--keep-git-dir] https://host/repository.git[#ref[:folder]] destination
 //! ```
+
+use zuwai_registry::Digest;
 
 use super::error::Fault;
 use super::flags::Flags;
-use super::sources::{SourceKind, Sources, kind_of};
-use super::{Action, Instruction, InstructionError, Step, later};
+use super::sources::{SourceKind, Sources, expand_flag, kind_of};
+use super::{Action, CopyAction, Instruction, InstructionError, Step};
+use crate::context::repository;
 use crate::settings::Settings;
 use crate::syntax::Line;
 
@@ -16,50 +21,115 @@ pub(super) const KEYWORD: &str = "ADD";
 #[derive(Debug)]
 struct Add {
     sources: Sources,
+    unpack: Option<bool>,
+    checksum: Option<String>,
+    keep_git_dir: Option<bool>,
 }
 
 pub(super) fn read(line: &Line) -> Result<Box<dyn Instruction>, Fault> {
     let flags = Flags::read(line, KEYWORD)?;
-    Ok(Box::new(Add { sources: Sources::read(line, &flags, KEYWORD)? }))
+    Ok(Box::new(Add {
+        sources: Sources::read(line, &flags, KEYWORD)?,
+        unpack: flags.switch("unpack"),
+        checksum: flags.value("checksum"),
+        keep_git_dir: flags.switch("keep-git-dir"),
+    }))
 }
 
 impl Instruction for Add {
     fn configure(&self, settings: &mut Settings) -> Result<Step, InstructionError> {
-        let (created_by, action) = self.sources.expand(settings, KEYWORD, None)?;
-        match action.sources.iter().find(|source| kind_of(source) != SourceKind::Path) {
-            Some(source) => Err(later::remote_add(source)),
-            None => Ok(Step::of(created_by, Action::Copy(action))),
+        let (created_by, mut action) = self.sources.expand(settings, KEYWORD, None)?;
+        action.unpack = self.unpack != Some(false);
+        action.unpack_remote = self.unpack == Some(true);
+        action.checksum = expand_flag(self.checksum.as_deref(), settings)?;
+        action.keep_git_dir = self.keep_git_dir;
+        check(&action)?;
+        Ok(Step::of(created_by, Action::Copy(action)))
+    }
+}
+
+/// What can be seen to be wrong before anything is fetched.
+fn check(action: &CopyAction) -> Result<(), InstructionError> {
+    for source in action.sources.iter().filter(|source| kind_of(source) == SourceKind::Git) {
+        if let Err(error) = repository(source) {
+            let address = source.rsplit('@').next().unwrap_or_default().to_owned();
+            return Err(InstructionError::Repository { address, reason: error.to_string() });
         }
+    }
+    let Some(checksum) = &action.checksum else { return Ok(()) };
+    let wrong = |reason: String| Err(InstructionError::Remote { flag: "checksum", reason });
+    let [source] = action.sources.as_slice() else {
+        return wrong("it is for one source".to_owned());
+    };
+    match kind_of(source) {
+        _ if !action.inline.is_empty() => wrong("it is for one source".to_owned()),
+        SourceKind::Path => wrong(format!("it is for web addresses and repositories, and {source} is a path")),
+        SourceKind::Web => match checksum.parse::<Digest>() {
+            Ok(_) => Ok(()),
+            Err(error) => wrong(error.to_string()),
+        },
+        SourceKind::Git if checksum.len() >= 7 && checksum.bytes().all(|byte| byte.is_ascii_hexdigit()) => Ok(()),
+        SourceKind::Git => wrong(format!("{checksum} is not the id of a commit")),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::instruction::Action;
     use crate::instruction::testing::{Stage, refused};
+    use crate::instruction::{Action, CopyAction, Step};
 
-    #[test]
-    fn archives_are_unpacked() {
-        let step = Stage::scratch().run("ADD --chown=1 a.tar /x");
-        assert_eq!(step.created_by.as_deref(), Some("ADD --chown=1 a.tar /x # buildkit"));
-        let Some(Action::Copy(action)) = step.action else { panic!() };
-        assert!(action.unpack && action.from.is_none() && action.instruction == "ADD");
+    fn action(step: Step) -> CopyAction {
+        match step.action {
+            Some(Action::Copy(action)) => action,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
-    fn what_is_not_built_yet_is_refused_by_name() {
-        for flag in ["checksum=x", "keep-git-dir", "unpack", "link", "exclude=x"] {
-            let name = flag.split('=').next().unwrap();
-            assert_eq!(refused(&format!("ADD --{flag} a b")), format!("ADD --{name} is not supported yet"));
-        }
+    fn archives_are_unpacked_unless_it_says_otherwise() {
+        let step = Stage::scratch().run("ADD --chown=1 a.tar /x");
+        assert_eq!(step.created_by.as_deref(), Some("ADD --chown=1 a.tar /x # buildkit"));
+        let given = action(step);
+        assert!(given.unpack && !given.unpack_remote && given.from.is_none() && given.instruction == "ADD");
+        let given = action(Stage::scratch().run("ADD --unpack=false a.tar /x"));
+        assert!(!given.unpack && !given.unpack_remote);
+        let given = action(Stage::scratch().run("ADD --unpack a.tar /x"));
+        assert!(given.unpack && given.unpack_remote);
+    }
+
+    #[test]
+    fn addresses_are_sources_and_flags_stay_out_of_the_history() {
+        let mut stage = Stage::scratch();
+        stage.run("ENV v=1.2");
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let step = stage.run(&format!("ADD --checksum={digest} https://h/f-$v.tgz /x/"));
+        assert_eq!(step.created_by.as_deref(), Some("ADD https://h/f-1.2.tgz /x/ # buildkit"));
+        assert_eq!(action(step).checksum, Some(digest));
+        let given = action(stage.run("ADD --keep-git-dir --checksum=0123456789 https://h/r.git#main:docs /x"));
+        assert_eq!((given.keep_git_dir, given.sources[0].as_str()), (Some(true), "https://h/r.git#main:docs"));
+    }
+
+    #[test]
+    fn what_cannot_be_fetched_or_compared_is_refused() {
         assert_eq!(refused("ADD --from=x a b"), "ADD has no flag --from");
         assert_eq!(refused("ADD a"), "ADD needs at least two arguments: what to copy, and where to");
         let mut stage = Stage::scratch();
-        stage.run("ENV u=https://h/f");
-        assert_eq!(
-            stage.fails("ADD $u x"),
-            "ADD of https://h/f, which is not in the build context, is not supported yet"
+        let digest = format!("sha256:{}", "0".repeat(64));
+        for (text, message) in [
+            (
+                format!("ADD --checksum={digest} a /x"),
+                "--checksum: it is for web addresses and repositories, and a is a path",
+            ),
+            (format!("ADD --checksum={digest} https://h/a https://h/b /x/"), "--checksum: it is for one source"),
+            ("ADD --checksum=main https://h/r.git /x".to_owned(), "--checksum: main is not the id of a commit"),
+        ] {
+            assert_eq!(stage.fails(&text), message, "{text}");
+        }
+        assert!(stage.fails("ADD --checksum=md5:1 https://h/a /x").starts_with("--checksum: digest `md5:1`"));
+        let message = stage.fails("ADD git@h.example:r.git x");
+        assert!(
+            message.starts_with("ADD of h.example:r.git: the address of the git repository cannot be read"),
+            "{message}"
         );
-        assert!(stage.fails("ADD git@h:r.git x").ends_with("is not supported yet"));
     }
 }

@@ -109,6 +109,20 @@ mod tests {
     }
 
     #[test]
+    fn newer_flags_are_data_of_the_action_and_only_parents_is_history() {
+        let mut stage = Stage::scratch();
+        stage.run("ENV x=*.md");
+        let step = stage.run("COPY --parents --link --exclude=$x --exclude=b a /d/");
+        assert_eq!(step.created_by.as_deref(), Some("COPY --parents a /d/ # buildkit"));
+        let given = action(step);
+        assert!(given.parents && given.link);
+        assert_eq!(given.exclude, ["*.md", "b"]);
+        assert!(!action(stage.run("COPY --link --chmod=644 a b")).link);
+        assert!(!action(stage.run("COPY --link=false a b")).link);
+        assert!(stage.fails("COPY --exclude=[ a b").starts_with("--exclude=[ is not a pattern"));
+    }
+
+    #[test]
     fn a_source_that_comes_to_nothing_is_the_whole_context() {
         assert_eq!(action(Stage::scratch().run("COPY $none b")).sources, ["."]);
     }
@@ -138,16 +152,13 @@ mod tests {
             ("COPY --from=$x a b", "--from=$x holds a variable: --from takes names as they are"),
             ("COPY --from=a --from=b c d", "--from is given twice"),
             ("COPY --form=a c d", "COPY has no flag --form (did you mean --from?)"),
-            ("COPY --link a b", "COPY --link is not supported yet"),
-            ("COPY --parents a b", "COPY --parents is not supported yet"),
-            ("COPY --exclude=x a b", "COPY --exclude is not supported yet"),
             ("COPY --checksum=x a b", "COPY has no flag --checksum"),
             ("COPY a <<EOF\na\nEOF", "the heredoc <<EOF cannot be a destination"),
             ("COPY <<a/b /x\na\na/b", "the heredoc's word `a/b` cannot name the file that it becomes"),
         ] {
             assert_eq!(refused(text), message, "{text}");
         }
-        assert_eq!(place_of("COPY --chown=a \\\n  --link b c"), "Dockerfile:2:3");
+        assert_eq!(place_of("COPY --chown=a \\\n  --lnik b c"), "Dockerfile:2:3");
         let mut stage = Stage::scratch();
         assert_eq!(
             stage.fails("COPY https://h/f x"),

@@ -11,14 +11,6 @@ use crate::syntax::{ExpandError, Span, SyntaxError};
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum InstructionError {
-    /// Part of the language, and not built by this version: refused by name, never skipped.
-    #[error("{what} is not supported yet")]
-    NotYet {
-        /// What was used, such as `COPY --link`.
-        what: String,
-        /// What to do instead.
-        instead: &'static str,
-    },
     /// A flag that the instruction does not have.
     #[error("{instruction} has no flag --{flag}{}", parenthesis(suggestion.as_deref()))]
     UnknownFlag {
@@ -108,6 +100,14 @@ pub enum InstructionError {
     BlankBase {
         /// As written.
         written: String,
+    },
+    /// `FROM --platform`.
+    #[error("--platform={written} is not a platform{}", if value == written { String::new() } else { format!(": it comes to `{value}`") })]
+    Platform {
+        /// As written.
+        written: String,
+        /// Variables replaced.
+        value: String,
     },
     /// `--from=$X`.
     #[error("--from={from} holds a variable: --from takes names as they are")]
@@ -268,7 +268,6 @@ impl InstructionError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let text = match self {
-            InstructionError::NotYet { instead, .. } => instead,
             InstructionError::VariableInFrom { .. } => {
                 "name the image in a stage of its own, FROM ${…} AS name, where global ARGs are replaced, and copy --from=name"
             }
@@ -276,6 +275,10 @@ impl InstructionError {
             InstructionError::BlankBase { .. } => {
                 "only an ARG before the first FROM can be used in FROM: give it a default, or a value with --build-arg"
             }
+            InstructionError::Platform { .. } => {
+                "a platform is OS/ARCHITECTURE[/VARIANT], such as linux/arm64; in FROM only global ARGs and predefined ones are known"
+            }
+            InstructionError::Repository { .. } => "write https://host/path.git#branch, or clone it in a RUN",
             InstructionError::Signal { .. } => "a signal is a name such as SIGTERM or RTMIN+3, or a number",
             InstructionError::Port { .. } => "a port is 80, 80/tcp, 53/udp or a range such as 8000-8010",
             InstructionError::Expand { source: ExpandError::OpenQuote(_), .. } => {
@@ -285,11 +288,6 @@ impl InstructionError {
             _ => return None,
         };
         Some(text.to_owned())
-    }
-
-    /// Whether it is not the Dockerfile that is wrong.
-    pub(super) fn is_not_yet(&self) -> bool {
-        matches!(self, InstructionError::NotYet { .. })
     }
 }
 

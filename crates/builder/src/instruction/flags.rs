@@ -1,8 +1,8 @@
 //! Flags of instructions: `--name=value` and `--name` between the keyword and the arguments. One table says which
 //! instruction has which.
 
+use super::InstructionError;
 use super::error::Fault;
-use super::{InstructionError, later};
 use crate::syntax::{Line, suggest};
 
 /// What a flag takes.
@@ -102,9 +102,6 @@ fn check(word: &str, instruction: &'static str, before: &Flags) -> Result<(&'sta
         let suggestion = suggest::nearest(flag, names(instruction)).map(|name| format!("--{name}"));
         return Err(InstructionError::UnknownFlag { instruction, flag: flag.to_owned(), suggestion });
     };
-    if let Some(error) = later::flag(instruction, name) {
-        return Err(error);
-    }
     if kind != Kind::Values && before.value(name).is_some() {
         return Err(InstructionError::RepeatedFlag { flag: name.to_owned() });
     }

@@ -1,11 +1,13 @@
 //! FROM: a stage begins.
 //!
 //! ```text
-//! FROM image
-//! FROM image AS name
+//! FROM [--platform=os/architecture[/variant]] image
+//! FROM [--platform=…] image AS name
 //! ```
 //!
-//! `image` is `scratch`, the name of a stage before, or an image. Global variables are replaced in it.
+//! `image` is `scratch`, the name of a stage before, or an image. Global variables are replaced in it and in the platform.
+
+use zuwai_registry::Platform;
 
 use super::InstructionError;
 use super::error::Fault;
@@ -20,6 +22,8 @@ pub(super) const KEYWORD: &str = "FROM";
 pub(crate) struct From {
     /// The base as written.
     pub(crate) image: String,
+    /// The platform as written, if it is not the build's.
+    pub(crate) platform: Option<String>,
     /// The name of the stage in lower case: case does not matter.
     pub(crate) name: Option<String>,
 }
@@ -33,17 +37,25 @@ impl From {
         }
         Ok(base)
     }
+
+    /// The platform with its variables replaced, if the instruction says.
+    pub(crate) fn platform(&self, globals: &Globals) -> Result<Option<Platform>, InstructionError> {
+        let Some(written) = &self.platform else { return Ok(None) };
+        let value = globals.expand(written)?;
+        let platform = value.parse().map_err(|_| InstructionError::Platform { written: written.clone(), value });
+        platform.map(Some)
+    }
 }
 
 pub(super) fn read(line: &Line) -> Result<From, Fault> {
-    Flags::none(line, KEYWORD)?;
+    let platform = Flags::read(line, KEYWORD)?.value("platform");
     let at = |error| Fault::at(line.place_of_rest(), error);
     match words::plain(&line.rest).as_slice() {
         [] => Err(at(InstructionError::NoArgument { instruction: KEYWORD })),
-        [image] => Ok(From { image: image.clone(), name: None }),
+        [image] => Ok(From { image: image.clone(), platform, name: None }),
         [image, word, name] if word.eq_ignore_ascii_case("AS") => {
             let name = stage_name(name).map_err(at)?;
-            Ok(From { image: image.clone(), name: Some(name) })
+            Ok(From { image: image.clone(), platform, name: Some(name) })
         }
         _ => Err(at(InstructionError::FromForm)),
     }
@@ -119,12 +131,12 @@ mod tests {
                 "FROM a AS 1",
                 "`1` cannot name a stage: a name begins with a letter and goes on with letters, digits, `-`, `_`, `.`",
             ),
-            ("FROM --platform=linux/arm64 a", "FROM --platform is not supported yet"),
+            ("FROM --platform a", "--platform needs a value: --platform=…"),
             ("FROM --platfrom=linux/arm64 a", "FROM has no flag --platfrom (did you mean --platform?)"),
         ] {
             assert_eq!(refused(text), message, "{text}");
         }
         assert!(refused("FROM a AS b/c").starts_with("`b/c` cannot name a stage"));
-        assert_eq!(place_of("FROM --platform=x a"), "Dockerfile:1:6");
+        assert_eq!(place_of("FROM --platfrom=x a"), "Dockerfile:1:6");
     }
 }

@@ -16,7 +16,6 @@ mod from;
 mod go_text;
 mod healthcheck;
 mod label;
-mod later;
 mod maintainer;
 mod mount;
 mod onbuild;
@@ -38,6 +37,7 @@ pub(crate) use from::From;
 pub(crate) use mount::{Mount, MountKind, Sharing};
 pub(crate) use onbuild::trigger;
 pub(crate) use run::{Demands, Network};
+pub(crate) use sources::{SourceKind, kind_of};
 
 use crate::settings::Settings;
 use crate::syntax::{Line, Span, SyntaxError, SyntaxProblem, suggest};

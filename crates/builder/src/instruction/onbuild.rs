@@ -4,14 +4,13 @@
 //! ONBUILD RUN …
 //! ```
 //!
-//! It makes no row in the history. The trigger is read here to find its faults early; what is only not built yet is kept
-//! all the same, since the image is right with it.
+//! It makes no row in the history. The trigger is read here to find its faults early.
 
 use super::error::Fault;
 use super::flags::Flags;
 use super::{Instruction, InstructionError, Parsed, Placed, Step, find, parse};
 use crate::settings::Settings;
-use crate::syntax::{self, Line, Span, SyntaxError, SyntaxProblem};
+use crate::syntax::{self, Line, Span, SyntaxError};
 
 pub(super) const KEYWORD: &str = "ONBUILD";
 
@@ -26,20 +25,12 @@ pub(super) fn read(line: &Line) -> Result<Box<dyn Instruction>, Fault> {
         return Err(Fault::at(line.place_of_rest(), InstructionError::NoArgument { instruction: KEYWORD }));
     }
     let inner = line.inner();
-    match read_trigger(&inner) {
-        Ok(_) => {}
-        Err(error) if is_not_yet(&error) => {}
-        Err(error) => {
-            let place = error.span().clone();
-            let source = Box::new(error);
-            return Err(Fault::at(place, InstructionError::BadTrigger { text: inner.text, source }));
-        }
+    if let Err(error) = read_trigger(&inner) {
+        let place = error.span().clone();
+        let source = Box::new(error);
+        return Err(Fault::at(place, InstructionError::BadTrigger { text: inner.text, source }));
     }
     Ok(Box::new(OnBuild { trigger: inner.to_string() }))
-}
-
-fn is_not_yet(error: &SyntaxError) -> bool {
-    matches!(error.problem(), SyntaxProblem::Instruction(error) if error.is_not_yet())
 }
 
 fn read_trigger(line: &Line) -> Result<Box<dyn Instruction>, SyntaxError> {

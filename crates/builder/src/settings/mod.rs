@@ -6,7 +6,7 @@ mod scope;
 
 use std::sync::Arc;
 
-use zuwai_registry::ImageConfig;
+use zuwai_registry::{ImageConfig, Platform};
 
 pub(crate) use globals::Globals;
 use globals::{expand, named};
@@ -34,10 +34,10 @@ pub(crate) struct Settings {
 }
 
 impl Globals {
-    /// A stage on `scratch`: an empty image for the target platform, with a PATH and `/` to work in.
-    pub(crate) fn for_scratch(self: &Arc<Self>) -> Settings {
+    /// A stage on `scratch`: an empty image for this platform, else for the target's, with a PATH and `/` to work in.
+    pub(crate) fn for_scratch(self: &Arc<Self>, platform: Option<&Platform>) -> Settings {
         let mut config = ImageConfig::default();
-        config.set_platform(self.platform());
+        config.set_platform(platform.unwrap_or(self.platform()));
         "/".clone_into(&mut config.config.working_dir);
         Settings::on(config, Scope::default(), Vec::new(), self)
     }

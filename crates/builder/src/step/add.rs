@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use zuwai_snapshot::{ApplyOptions, RootFs, apply_tar};
 
+use super::StepError;
 use super::copy::Dress;
-use super::{Ground, StepError};
 use crate::decompress::decompressed;
-use crate::event::Event;
+use crate::event::{Event, Observer};
 
 /// The size of a tar block, and of the header an archive begins with.
 const BLOCK: usize = 512;
@@ -34,16 +34,17 @@ pub(super) fn unpack(
     path: &Path,
     into: &Path,
     dress: &Dress,
-    ground: &Ground<'_>,
+    onto: &RootFs,
+    observer: &dyn Observer,
 ) -> Result<Vec<PathBuf>, StepError> {
     let mut stream = decompressed(Box::new(source.open_file(path)?))
         .map_err(|error| StepError::Read { path: path.to_owned(), source: error })?;
     let options =
         ApplyOptions { into: into.to_owned(), owner: dress.asked, whiteouts: false, ..ApplyOptions::default() };
-    let applied = apply_tar(&mut stream, ground.root, &options)
-        .map_err(|source| StepError::Unpack { path: path.to_owned(), source })?;
+    let applied =
+        apply_tar(&mut stream, onto, &options).map_err(|source| StepError::Unpack { path: path.to_owned(), source })?;
     for text in &applied.warnings {
-        ground.observer.event(&Event::Warning { text });
+        observer.event(&Event::Warning { text });
     }
     Ok(applied.paths())
 }

@@ -1,4 +1,4 @@
-//! COPY, and ADD as far as it is the same: which source goes to which path. How files are copied is `snapshot`'s.
+//! COPY and ADD: which source goes to which path. How files are copied is `snapshot`'s.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use zuwai_snapshot::{CopyRequest, Ignore, Include, Kind, ModeChange, Ownership, RootFs, Scope, copy};
 
 use super::ownership::accounts;
-use super::{Ground, StepError, absolute, add, names_folder};
+use super::{Ground, StepError, absolute, add, link, names_folder, remote};
 use crate::context::{Dockerignore, files};
 use crate::event::Event;
-use crate::instruction::{CopyAction, InlineFile};
+use crate::instruction::{CopyAction, InlineFile, SourceKind, kind_of};
 
 /// How everything that one instruction copies is owned.
 #[derive(Clone)]
@@ -28,71 +28,230 @@ pub(super) struct Dress {
 }
 
 /// Where the sources lie, and what of them is not to be seen.
-struct Origin<'a> {
-    root: &'a RootFs,
-    ignore: Option<&'a Dockerignore>,
+pub(super) struct Origin<'a> {
+    pub(super) root: &'a RootFs,
+    pub(super) ignore: Option<&'a Dockerignore>,
 }
 
+/// Carries out the instruction on the stage's root, or for `--link` on an empty one that is then put over it.
 pub(super) fn execute(action: &CopyAction, ground: &Ground<'_>) -> Result<Scope, StepError> {
-    let (root, ignore) = ground.tree(action.from.as_deref());
-    let origin = Origin { root, ignore };
-    let sources = files::matching(origin.root, &action.sources, origin.ignore)?;
-    if sources.is_empty() && action.inline.is_empty() {
-        let text = format!("{} {} matches nothing: nothing is copied", action.instruction, action.sources.join(" "));
-        ground.observer.event(&Event::Warning { text: &text });
+    if action.link {
+        return link::over(ground, |empty| Job::new(action, ground, empty)?.run());
     }
-    let many = sources.len().max(action.sources.len()) + action.inline.len() > 1;
-    if many && !names_folder(&action.destination) {
-        return Err(StepError::DestinationNotFolder { destination: action.destination.clone() });
-    }
-    let dress = dress(action, ground)?;
-    let target = Target::find(action, ground.root)?;
-    let mut changed = Vec::new();
-    for source in &sources {
-        if source.kind == Kind::Dir {
-            target.check_takes_folder(&source.path)?;
-            changed.extend(ground.root.make_dirs(&target.path, &dress.parents)?);
-            changed.extend(copy_one(&origin, &source.real, target.path.clone(), &dress, ground)?);
-        } else if action.unpack && source.kind == Kind::File && add::is_archive(origin.root, &source.real)? {
-            target.check_takes_folder(&source.path)?;
-            changed.extend(ground.root.make_dirs(&target.path, &dress.parents)?);
-            changed.extend(add::unpack(origin.root, &source.real, &target.path, &dress, ground)?);
-        } else {
-            let to = target.for_file(&source.path);
-            changed.extend(copy_one(&origin, &source.real, to, &dress, ground)?);
-        }
-    }
-    for file in &action.inline {
-        changed.extend(write_inline(file, &target, &dress, ground)?);
-    }
+    let mut changed = Job::new(action, ground, ground.root)?.run()?;
     changed.sort();
     changed.dedup();
     Ok(Scope::Paths(changed))
 }
 
-/// A file that stands in the Dockerfile: 0644, root's unless `--chown` says otherwise.
-fn write_inline(
-    file: &InlineFile,
-    target: &Target,
-    dress: &Dress,
-    ground: &Ground<'_>,
-) -> Result<Vec<PathBuf>, StepError> {
-    const WHAT: &str = "write the heredoc";
-    let path = ground.scratch.join("inline");
-    ground.put_down(WHAT, fs::create_dir_all(&ground.scratch))?;
-    ground.put_down(WHAT, fs::write(&path, &file.content))?;
-    ground.put_down(WHAT, fs::set_permissions(&path, fs::Permissions::from_mode(0o644)))?;
-    let scratch = RootFs::open(&ground.scratch, Ignore::default())?;
-    let origin = Origin { root: &scratch, ignore: None };
-    let dress = Dress { owner: dress.asked.or(Some((0, 0))), ..dress.clone() };
-    let copied = copy_one(&origin, Path::new("/inline"), target.for_file(Path::new(&file.name)), &dress, ground)?;
-    ground.put_down(WHAT, fs::remove_file(&path))?;
-    Ok(copied)
+/// One instruction on one root.
+struct Job<'a> {
+    action: &'a CopyAction,
+    ground: &'a Ground<'a>,
+    onto: &'a RootFs,
+    dress: Dress,
+    target: Target,
+    exclude: Dockerignore,
 }
 
-fn dress(action: &CopyAction, ground: &Ground<'_>) -> Result<Dress, StepError> {
+impl<'a> Job<'a> {
+    fn new(action: &'a CopyAction, ground: &'a Ground<'a>, onto: &'a RootFs) -> Result<Self, StepError> {
+        let dress = dress(action, onto)?;
+        let mut target = Target::find(action, onto)?;
+        target.folder |= action.parents;
+        // The patterns were checked when the instruction took effect.
+        let exclude = Dockerignore::excluding(&action.exclude).unwrap_or_default();
+        Ok(Job { action, ground, onto, dress, target, exclude })
+    }
+
+    fn run(&self) -> Result<Vec<PathBuf>, StepError> {
+        let action = self.action;
+        let mut changed = Vec::new();
+        let mut matched = action.inline.len();
+        let mut several = action.sources.len() + action.inline.len() > 1;
+        for source in &action.sources {
+            let copied = match kind_of(source) {
+                SourceKind::Path => self.paths(source, &mut matched, &mut several)?,
+                SourceKind::Web => self.web(source, &mut matched, several)?,
+                SourceKind::Git => self.repository(source, &mut matched, several)?,
+            };
+            changed.extend(copied);
+        }
+        for file in &action.inline {
+            self.check_several(several)?;
+            changed.extend(self.inline(file)?);
+        }
+        if matched == 0 {
+            let text =
+                format!("{} {} matches nothing: nothing is copied", action.instruction, action.sources.join(" "));
+            self.ground.observer.event(&Event::Warning { text: &text });
+        }
+        Ok(changed)
+    }
+
+    /// All but one of several files would be lost where the destination is no folder.
+    fn check_several(&self, several: bool) -> Result<(), StepError> {
+        if several && !self.target.folder {
+            return Err(StepError::DestinationNotFolder { destination: self.action.destination.clone() });
+        }
+        Ok(())
+    }
+
+    /// Files and folders of the context, of a stage or of an image.
+    fn paths(&self, source: &str, matched: &mut usize, several: &mut bool) -> Result<Vec<PathBuf>, StepError> {
+        let (root, ignore) = self.ground.tree(self.action.from.as_deref());
+        let origin = Origin { root, ignore };
+        if self.action.parents {
+            return self.with_parents(&origin, source, matched);
+        }
+        let sources = files::matching(root, std::slice::from_ref(&source.to_owned()), ignore)?;
+        *matched += sources.len();
+        *several |= sources.len() > 1;
+        self.check_several(*several)?;
+        let mut changed = Vec::new();
+        for source in &sources {
+            let archive = self.action.unpack && source.kind == Kind::File && add::is_archive(root, &source.real)?;
+            if archive {
+                changed.extend(self.unpack(root, &source.path, &source.real)?);
+            } else if source.kind == Kind::Dir {
+                self.target.check_takes_folder(&source.path)?;
+                changed.extend(self.onto.make_dirs(&self.target.path, &self.dress.parents)?);
+                changed.extend(self.copy_one(&origin, &source.real, self.target.path.clone(), None)?);
+            } else {
+                let to = self.target.for_file(&source.path);
+                changed.extend(self.copy_one(&origin, &source.real, to, None)?);
+            }
+        }
+        Ok(changed)
+    }
+
+    /// `--parents`: what matches keeps its folders, from the context's root or from behind `/./`.
+    fn with_parents(&self, origin: &Origin<'_>, source: &str, matched: &mut usize) -> Result<Vec<PathBuf>, StepError> {
+        let (pivot, pattern) = source.split_once("/./").unwrap_or(("/", source));
+        let pivot = if pivot.is_empty() { "/" } else { pivot };
+        let literal = ![pivot, pattern].iter().any(|part| files::has_wildcards(part));
+        let shown = Dockerignore::showing_only(pattern)
+            .map_err(|error| files::FilesError::Pattern { source_text: source.to_owned(), source: error })?;
+        let whole = matches!(pattern.trim_matches('/'), "" | ".");
+        let mut changed = Vec::new();
+        for folder in files::matching(origin.root, &[pivot.to_owned()], origin.ignore)? {
+            if literal {
+                files::one(origin.root, &format!("{}/{pattern}", folder.path.display()), origin.ignore)?;
+            }
+            if folder.kind != Kind::Dir {
+                continue;
+            }
+            changed.extend(self.onto.make_dirs(&self.target.path, &self.dress.parents)?);
+            let only = (!whole).then_some(&shown);
+            let copied = self.copy_one(origin, &folder.real, self.target.path.clone(), only)?;
+            *matched += copied.len();
+            changed.extend(copied);
+        }
+        Ok(changed)
+    }
+
+    /// A file behind a web address.
+    fn web(&self, address: &str, matched: &mut usize, several: bool) -> Result<Vec<PathBuf>, StepError> {
+        *matched += 1;
+        self.check_several(several)?;
+        let download = remote::download(address, self.action.checksum.as_deref(), self.ground)?;
+        let origin = Origin { root: &download.root, ignore: None };
+        let path = Path::new("/").join(&download.name);
+        if self.action.unpack_remote && add::is_archive(origin.root, &path)? {
+            return self.unpack(origin.root, &path, &path);
+        }
+        let to = self.target.for_file(&path);
+        self.with_owner_root().copy_one(&origin, &path, to, None)
+    }
+
+    /// The files of a git repository.
+    fn repository(&self, address: &str, matched: &mut usize, several: bool) -> Result<Vec<PathBuf>, StepError> {
+        *matched += 1;
+        self.check_several(several)?;
+        let checkout = remote::check_out(address, self.action, self.ground)?;
+        self.target.check_takes_folder(Path::new(address))?;
+        let origin = Origin { root: &checkout.root, ignore: None };
+        let mut changed = self.onto.make_dirs(&self.target.path, &self.dress.parents)?;
+        let to = self.target.path.clone();
+        changed.extend(self.with_owner_root().copy_one(&origin, &checkout.path, to, None)?);
+        Ok(changed)
+    }
+
+    /// The same job for files that were put down on this machine meanwhile: they are root's unless `--chown` says
+    /// otherwise.
+    fn with_owner_root(&self) -> Job<'a> {
+        let dress = Dress { owner: self.dress.asked.or(Some((0, 0))), ..self.dress.clone() };
+        let Job { action, ground, onto, .. } = *self;
+        Job { action, ground, onto, dress, target: self.target.clone(), exclude: self.exclude.clone() }
+    }
+
+    fn unpack(&self, root: &RootFs, path: &Path, real: &Path) -> Result<Vec<PathBuf>, StepError> {
+        self.target.check_takes_folder(path)?;
+        let mut changed = self.onto.make_dirs(&self.target.path, &self.dress.parents)?;
+        changed.extend(add::unpack(root, real, &self.target.path, &self.dress, self.onto, self.ground.observer)?);
+        Ok(changed)
+    }
+
+    /// A file that stands in the Dockerfile: 0644, root's unless `--chown` says otherwise.
+    fn inline(&self, file: &InlineFile) -> Result<Vec<PathBuf>, StepError> {
+        const WHAT: &str = "write the heredoc";
+        let ground = self.ground;
+        let path = ground.scratch.join("inline");
+        ground.put_down(WHAT, fs::create_dir_all(&ground.scratch))?;
+        ground.put_down(WHAT, fs::write(&path, &file.content))?;
+        ground.put_down(WHAT, fs::set_permissions(&path, fs::Permissions::from_mode(0o644)))?;
+        let scratch = RootFs::open(&ground.scratch, Ignore::default())?;
+        let origin = Origin { root: &scratch, ignore: None };
+        let to = self.target.for_file(Path::new(&file.name));
+        let copied = self.with_owner_root().copy_one(&origin, Path::new("/inline"), to, None)?;
+        ground.put_down(WHAT, fs::remove_file(&path))?;
+        Ok(copied)
+    }
+
+    /// Copies a file, or what is in a folder: what the ignore file, `--exclude` and `only` let through.
+    fn copy_one(
+        &self,
+        origin: &Origin<'_>,
+        from: &Path,
+        to: PathBuf,
+        only: Option<&Dockerignore>,
+    ) -> Result<Vec<PathBuf>, StepError> {
+        let include = |relative: &Path| {
+            let seen = origin.ignore.map_or(Include::Yes, |ignore| ignore.include(&from.join(relative)));
+            let kept = self.exclude.include(relative);
+            let wanted = only.map_or(Include::Yes, |only| only.include(relative));
+            both(both(seen, kept), wanted)
+        };
+        let request = CopyRequest {
+            source: origin.root,
+            from: from.to_owned(),
+            to,
+            owner: self.dress.owner,
+            mode: self.dress.mode.clone(),
+            parents: self.dress.parents,
+            include: &include,
+        };
+        let copied = copy(&request, self.onto)?;
+        for text in &copied.warnings {
+            self.ground.observer.event(&Event::Warning { text });
+        }
+        Ok(copied.paths)
+    }
+}
+
+/// What two filters let through.
+fn both(one: Include, other: Include) -> Include {
+    match (one, other) {
+        (Include::No, _) | (_, Include::No) => Include::No,
+        (Include::Below, _) | (_, Include::Below) => Include::Below,
+        (Include::Yes, Include::Yes) => Include::Yes,
+    }
+}
+
+/// Names of users and groups are those of the root that is copied to.
+fn dress(action: &CopyAction, onto: &RootFs) -> Result<Dress, StepError> {
     let asked = match &action.chown {
-        Some(text) => Some(accounts(ground.root)?.owner(text)?),
+        Some(text) => Some(accounts(onto)?.owner(text)?),
         None => None,
     };
     let mode = match &action.chmod {
@@ -106,31 +265,8 @@ fn dress(action: &CopyAction, ground: &Ground<'_>) -> Result<Dress, StepError> {
     Ok(Dress { owner, asked, mode, parents })
 }
 
-fn copy_one(
-    origin: &Origin<'_>,
-    from: &Path,
-    to: PathBuf,
-    dress: &Dress,
-    ground: &Ground<'_>,
-) -> Result<Vec<PathBuf>, StepError> {
-    let include = |relative: &Path| origin.ignore.map_or(Include::Yes, |ignore| ignore.include(&from.join(relative)));
-    let request = CopyRequest {
-        source: origin.root,
-        from: from.to_owned(),
-        to,
-        owner: dress.owner,
-        mode: dress.mode.clone(),
-        parents: dress.parents,
-        include: &include,
-    };
-    let copied = copy(&request, ground.root)?;
-    for text in &copied.warnings {
-        ground.observer.event(&Event::Warning { text });
-    }
-    Ok(copied.paths)
-}
-
 /// The destination, links followed.
+#[derive(Clone)]
 struct Target {
     path: PathBuf,
     kind: Option<Kind>,

@@ -3,8 +3,10 @@
 
 mod add;
 mod copy;
+mod link;
 mod mounts;
 mod ownership;
+mod remote;
 mod run;
 mod workdir;
 
@@ -13,14 +15,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use zuwai_registry::TransportOptions;
 use zuwai_snapshot::{RootFs, Scope, SnapshotError, Snapshotter};
 
-use crate::context::{Dockerignore, FilesError};
+use crate::context::{Dockerignore, FilesError, GitError, WebError};
 use crate::event::Observer;
 use crate::instruction::Action;
 use crate::isolation::mount::MountError;
 use crate::isolation::{Cancel, Isolation, IsolationError};
 use crate::passwd::PasswdError;
+use crate::request::GitOptions;
 use crate::secrets::Secrets;
 
 /// Where an action is carried out, and with what.
@@ -37,6 +41,10 @@ pub(crate) struct Ground<'a> {
     pub(crate) secrets: &'a Secrets,
     /// Folders that `--mount=type=cache` keeps from build to build.
     pub(crate) caches: &'a Path,
+    /// How git servers are spoken to.
+    pub(crate) git: &'a GitOptions,
+    /// How servers are reached.
+    pub(crate) transport: &'a TransportOptions,
     /// A folder of the machine for what is put down while the action goes on. It need not exist.
     pub(crate) scratch: PathBuf,
     /// Runs commands.
@@ -125,6 +133,38 @@ pub enum StepError {
     /// `--chmod`.
     #[error("--chmod")]
     Mode(#[from] zuwai_snapshot::ModeChangeError),
+    /// A command of another processor, which nobody here understands.
+    #[error("a command of {platform} cannot be run on {host}")]
+    Foreign {
+        /// What the stage is for.
+        platform: String,
+        /// This machine.
+        host: String,
+    },
+    /// A file behind a web address.
+    #[error(transparent)]
+    Web(#[from] WebError),
+    /// A git repository.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// What came from elsewhere is not what was expected.
+    #[error("{address} is not what --checksum says: {wanted} was wanted, and {found} came")]
+    Checksum {
+        /// The address.
+        address: String,
+        /// What was wanted.
+        wanted: String,
+        /// What came.
+        found: String,
+    },
+    /// A folder that the repository has not.
+    #[error("{address} has no folder {folder}")]
+    NoFolderInRepository {
+        /// The repository.
+        address: String,
+        /// The folder.
+        folder: String,
+    },
     /// A mount of RUN.
     #[error(transparent)]
     Mount(#[from] MountError),
@@ -190,6 +230,12 @@ impl StepError {
             StepError::Isolation(error) => error.hint(),
             StepError::Files(error) => error.hint(),
             StepError::DestinationNotFolder { destination } => Some(format!("write {destination}/")),
+            StepError::Git(error) => error.hint(),
+            StepError::Foreign { .. } => Some(
+                "register an emulator with the kernel (the package qemu-user-static does), or run the command in a stage \
+                 FROM --platform=$BUILDPLATFORM and COPY what it makes"
+                    .to_owned(),
+            ),
             StepError::NoSecret { id } => Some(format!("give it with --secret id={id},src=FILE")),
             StepError::NoAgent { id } => Some(format!("give it with --ssh {id}=SOCKET")),
             StepError::Ignored { .. } => {

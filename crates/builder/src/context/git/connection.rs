@@ -8,13 +8,13 @@ use gix::credentials::helper::{Action, NextAction};
 use gix::credentials::protocol::Outcome;
 use gix::protocol::transport::client::blocking_io::{Transport, http};
 use gix::sec::identity::Account;
-use reqwest::dns::{Name, Resolve, Resolving};
 use url::Url;
 use zuwai_registry::TransportOptions;
-use zuwai_registry::transport::{self, TlsTrust};
+use zuwai_registry::transport::TlsTrust;
 
 use super::GitError;
 use super::location::host;
+use crate::context::blocking;
 use crate::request::GitOptions;
 
 /// A connection to a server, not yet used.
@@ -83,25 +83,8 @@ impl<'a> Server<'a> {
     fn options(&self, url: Option<&Url>) -> Result<http::Options, GitError> {
         let certificates = |error| GitError::Transport { host: host(&self.home), source: Box::new(error) };
         let trust = TlsTrust { skip_verify: self.skip_verify, ..TlsTrust::default() };
-        let tls = transport::tls_config(self.transport, &trust).map_err(certificates)?;
-        let proxies = self
-            .transport
-            .proxies
-            .to_reqwest()
-            .map_err(|error| GitError::Transport { host: host(&self.home), source: Box::new(error) })?;
-        let resolver = Arc::new(Shared(transport::resolver(self.transport)));
-        let (connect, stall) = (self.transport.connect_timeout, self.transport.stall_timeout);
-        let configure = move |builder: reqwest::blocking::ClientBuilder| {
-            let builder = builder
-                .tls_backend_preconfigured(tls.clone())
-                .dns_resolver(Arc::clone(&resolver))
-                .connect_timeout(connect)
-                // In the blocking client this is the limit for one read, not for the whole.
-                .timeout(stall)
-                .http1_only()
-                .no_proxy();
-            Ok(proxies.iter().cloned().fold(builder, reqwest::blocking::ClientBuilder::proxy))
-        };
+        let set_up = blocking::set_up(self.transport, &trust).map_err(certificates)?;
+        let configure = move |builder: reqwest::blocking::ClientBuilder| Ok(set_up(builder));
         let backend = http::reqwest::Options { configure_client: Some(Box::new(configure)), configure_request: None };
         Ok(http::Options {
             extra_headers: self.clear_text_login(url),
@@ -145,15 +128,6 @@ impl<'a> Server<'a> {
 /// Whether an answer 401 is among the causes.
 fn unauthorized(error: &gix::Error) -> bool {
     error.downcast_any_ref::<gix::protocol::transport::client::AuthenticationRequired>().is_some()
-}
-
-/// A resolver whose type is not known.
-struct Shared(Arc<dyn Resolve>);
-
-impl Resolve for Shared {
-    fn resolve(&self, name: Name) -> Resolving {
-        self.0.resolve(name)
-    }
 }
 
 /// RFC 4648, section 4.

@@ -10,6 +10,7 @@ mod clone;
 mod connection;
 mod location;
 mod reference;
+mod repository;
 mod submodules;
 
 use std::fs;
@@ -23,6 +24,7 @@ use self::clone::{Clone, clone};
 use self::connection::Server;
 use self::location::Location;
 use self::reference::Wanted;
+pub(crate) use self::repository::{Checkout, repository};
 use super::{ContextError, ContextSource, Fetching};
 use crate::request::ContextRequest;
 
