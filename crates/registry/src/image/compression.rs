@@ -26,9 +26,8 @@ impl Compression {
     pub const ZSTD: Compression = Compression::Zstd { level: DEFAULT_ZSTD_LEVEL };
 }
 
-/// By the table of `examples/pack.rs` on binaries and sources of Debian packages: level 5 is as small as level 6 within
-/// half a percent and no slower than level 4; level 2 is a quarter faster and 8 % larger, level 1 twice as fast and 30 %
-/// larger. Two cores at level 5 fill a line of 300 Mbit/s, and every pull of the layer is of the smaller one.
+/// By the table of docs/performance.md, made with `examples/pack.rs` of real layers: the fastest level that is never more than
+/// 3 % larger than what Docker writes.
 const DEFAULT_GZIP_LEVEL: u32 = 5;
 
 /// zstd's own default.
