@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use reqwest::{Method, Url};
 use serde_json::Value;
 
-use super::identity::{Granted, Grants, Question, Surroundings};
+use super::identity::{Granted, Grants, Question, Source, Surroundings};
 use super::sigv4::Signer;
 use super::{Credential, Keychain, KeychainError, Resolved};
 use crate::image::Reference;
@@ -78,12 +78,12 @@ impl AmazonKeychain {
     }
 
     fn keys(&self, region: &str, tried: &mut Vec<String>) -> Option<Keys> {
-        let sources: [(&str, &dyn Fn() -> Option<Result<Keys, String>>); 5] = [
-            ("AWS_ACCESS_KEY_ID", &|| self.from_variables()),
-            ("AWS_WEB_IDENTITY_TOKEN_FILE", &|| self.from_web_identity(region)),
-            ("~/.aws/credentials", &|| self.from_profile()),
-            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &|| self.from_container()),
-            ("the metadata service", &|| self.from_machine()),
+        let sources: [(&str, Source<'_, Keys>); 5] = [
+            ("AWS_ACCESS_KEY_ID", &|| self.by_variables()),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", &|| self.by_web_identity(region)),
+            ("~/.aws/credentials", &|| self.by_profile()),
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &|| self.by_container()),
+            ("the metadata service", &|| self.by_machine()),
         ];
         for (name, find) in sources {
             match find() {
@@ -95,7 +95,7 @@ impl AmazonKeychain {
         None
     }
 
-    fn from_variables(&self) -> Option<Result<Keys, String>> {
+    fn by_variables(&self) -> Option<Result<Keys, String>> {
         let access_key = self.surroundings.first(&["AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY"])?;
         let Some(secret_key) = self.surroundings.first(&["AWS_SECRET_ACCESS_KEY", "AWS_SECRET_KEY"]) else {
             return Some(Err("AWS_SECRET_ACCESS_KEY is not set".to_owned()));
@@ -108,7 +108,7 @@ impl AmazonKeychain {
         }))
     }
 
-    fn from_web_identity(&self, region: &str) -> Option<Result<Keys, String>> {
+    fn by_web_identity(&self, region: &str) -> Option<Result<Keys, String>> {
         let path = PathBuf::from(self.surroundings.get("AWS_WEB_IDENTITY_TOKEN_FILE")?);
         let Some(role) = self.surroundings.get("AWS_ROLE_ARN") else {
             return Some(Err("AWS_ROLE_ARN is not set".to_owned()));
@@ -132,7 +132,7 @@ impl AmazonKeychain {
         }))
     }
 
-    fn from_profile(&self) -> Option<Result<Keys, String>> {
+    fn by_profile(&self) -> Option<Result<Keys, String>> {
         let named = self.surroundings.get("AWS_SHARED_CREDENTIALS_FILE").map(PathBuf::from);
         let asked = named.is_some();
         let path = named.or_else(|| self.surroundings.at_home(".aws/credentials"))?;
@@ -150,7 +150,7 @@ impl AmazonKeychain {
         Some(Ok(Keys { access_key, secret_key, session_token: value("aws_session_token"), source }))
     }
 
-    fn from_container(&self) -> Option<Result<Keys, String>> {
+    fn by_container(&self) -> Option<Result<Keys, String>> {
         let relative = self.surroundings.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
         let url = match (relative, self.surroundings.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")) {
             (Some(path), _) => format!("http://169.254.170.2{path}"),
@@ -170,7 +170,7 @@ impl AmazonKeychain {
     }
 
     /// The second version of the protocol alone: the first gives keys to whoever makes the builder fetch a URL.
-    fn from_machine(&self) -> Option<Result<Keys, String>> {
+    fn by_machine(&self) -> Option<Result<Keys, String>> {
         if self.surroundings.get("AWS_EC2_METADATA_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
             return None;
         }
@@ -239,7 +239,7 @@ impl AmazonKeychain {
 impl Keychain for AmazonKeychain {
     fn resolve(&self, reference: &Reference) -> Result<Resolved, KeychainError> {
         let Some(ecr) = Ecr::of(reference.registry()) else { return Ok(Resolved::anonymous(Vec::new())) };
-        self.grants.get(reference.registry(), |tried| self.grant(&ecr, tried))
+        Ok(self.grants.get(reference.registry(), |tried| self.grant(&ecr, tried)))
     }
 
     fn renew(&self, reference: &Reference) -> Option<Resolved> {

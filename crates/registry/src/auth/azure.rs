@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::Value;
 
-use super::identity::{Granted, Grants, Question, Surroundings};
+use super::identity::{Granted, Grants, Question, Source, Surroundings};
 use super::{Credential, Keychain, KeychainError, Resolved};
 use crate::image::Reference;
 
@@ -59,7 +59,7 @@ impl AzureKeychain {
     }
 
     fn grant(&self, cloud: &Cloud, registry: &str, tried: &mut Vec<String>) -> Option<Granted> {
-        let sources: [(&str, &dyn Fn() -> Option<Result<String, String>>); 3] = [
+        let sources: [(&str, Source<'_, String>); 3] = [
             ("AZURE_CLIENT_SECRET", &|| self.by_secret(cloud)),
             ("AZURE_FEDERATED_TOKEN_FILE", &|| self.by_workload(cloud)),
             ("the metadata service", &|| Some(self.by_machine(cloud))),
@@ -134,7 +134,7 @@ impl Keychain for AzureKeychain {
     fn resolve(&self, reference: &Reference) -> Result<Resolved, KeychainError> {
         let registry = reference.registry();
         let Some(cloud) = cloud_of(registry) else { return Ok(Resolved::anonymous(Vec::new())) };
-        self.grants.get(registry, |tried| self.grant(cloud, registry, tried))
+        Ok(self.grants.get(registry, |tried| self.grant(cloud, registry, tried)))
     }
 
     fn renew(&self, reference: &Reference) -> Option<Resolved> {

@@ -50,8 +50,8 @@ impl GoogleKeychain {
         let sources = named.into_iter().chain(at_home).map(|path| (path.display().to_string(), Some(path)));
         for (name, path) in sources.chain([("the metadata service".to_owned(), None)]) {
             let found = match &path {
-                Some(path) => self.from_file(path),
-                None => self.from_machine(),
+                Some(path) => self.by_file(path),
+                None => self.by_machine(),
             };
             match found {
                 Ok((password, life)) => {
@@ -64,7 +64,7 @@ impl GoogleKeychain {
         None
     }
 
-    fn from_file(&self, path: &Path) -> Result<Token, String> {
+    fn by_file(&self, path: &Path) -> Result<Token, String> {
         // The parser's message may quote what it could not read.
         let account: Value = serde_json::from_str(self.surroundings.file(path)?).map_err(|_| "it is not JSON")?;
         match account["type"].as_str() {
@@ -149,7 +149,7 @@ impl GoogleKeychain {
         text(&content, field).map(str::to_owned)
     }
 
-    fn from_machine(&self) -> Result<Token, String> {
+    fn by_machine(&self) -> Result<Token, String> {
         let host = self.surroundings.get("GCE_METADATA_HOST").unwrap_or("169.254.169.254");
         let url = format!("http://{host}/computeMetadata/v1/instance/service-accounts/default/token");
         let question = Question::to_machine(Method::GET, url).header("metadata-flavor", "Google");
@@ -162,7 +162,7 @@ impl Keychain for GoogleKeychain {
         if !is_googles(reference.registry()) {
             return Ok(Resolved::anonymous(Vec::new()));
         }
-        self.grants.get(reference.registry(), |tried| self.grant(tried))
+        Ok(self.grants.get(reference.registry(), |tried| self.grant(tried)))
     }
 
     fn renew(&self, reference: &Reference) -> Option<Resolved> {

@@ -11,7 +11,7 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use super::{Credential, KeychainError, Resolved};
+use super::{Credential, Resolved};
 use crate::client::message_of;
 use crate::client::transport::{Proxies, TlsTrust, TransportOptions, client_builder};
 
@@ -210,6 +210,9 @@ fn server_of(url: &str) -> String {
         .map_or_else(|_| "a service without an address".to_owned(), |url| crate::client::server_of_url(&url))
 }
 
+/// A place where an identity may be found: `None` when there is nothing, `Err` says why it is of no use.
+pub(super) type Source<'a, T> = &'a dyn Fn() -> Option<Result<T, String>>;
+
 /// What an identity was handed out.
 #[derive(Clone)]
 pub(super) struct Granted {
@@ -229,25 +232,21 @@ const SKEW: Duration = Duration::from_mins(2);
 
 impl Grants {
     /// What was handed out for this registry and has not expired, or what is handed out now. `tried` is told what was tried.
-    pub(super) fn get(
-        &self,
-        registry: &str,
-        hand_out: impl FnOnce(&mut Vec<String>) -> Option<Granted>,
-    ) -> Result<Resolved, KeychainError> {
+    pub(super) fn get(&self, registry: &str, hand_out: impl FnOnce(&mut Vec<String>) -> Option<Granted>) -> Resolved {
         let mut grants = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((resolved, until)) = grants.get(registry)
             && *until > Instant::now()
         {
-            return Ok(resolved.clone());
+            return resolved.clone();
         }
         let mut tried = Vec::new();
-        let Some(granted) = hand_out(&mut tried) else { return Ok(Resolved::anonymous(tried)) };
+        let Some(granted) = hand_out(&mut tried) else { return Resolved::anonymous(tried) };
         tried.push(format!("{}: {}", granted.source, granted.credential.describe()));
         let until = Instant::now() + granted.life.saturating_sub(SKEW.min(granted.life / 4));
         let Granted { credential, source, .. } = granted;
         let resolved = Resolved { credential, source, tried, until: Some(until) };
         grants.insert(registry.to_owned(), (resolved.clone(), until));
-        Ok(resolved)
+        resolved
     }
 
     /// Whether something was handed out for this registry before.

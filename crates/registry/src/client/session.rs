@@ -34,8 +34,11 @@ pub(super) struct Session {
     /// Blobs that are known to be in a repository. Whoever wants the same waits for it.
     pub(super) present: Mutex<HashMap<Presence, Arc<OnceCell<()>>>>,
     pub(super) authenticator: Authenticator,
-    schemes: Mutex<HashMap<(String, bool), Arc<OnceCell<Endpoint>>>>,
+    schemes: Mutex<HashMap<Asked, Arc<OnceCell<Endpoint>>>>,
 }
+
+/// A registry, and whether its certificate goes unverified.
+type Asked = (String, bool);
 
 /// Endpoint, repository, blob.
 pub(super) type Presence = (Url, String, Digest);

@@ -102,11 +102,14 @@ fn familiar(name: &str) -> String {
     name.parse::<crate::image::Reference>().map_or_else(|_| name.to_owned(), |reference| reference.familiar())
 }
 
+/// Where the bytes of a blob are.
+pub(crate) type FindBlob<'a> = &'a dyn Fn(&Descriptor) -> Result<Arc<dyn BlobSource>, RegistryError>;
+
 /// A document and all it refers to, from wherever `blob` finds bytes. `place` is for errors.
 pub(crate) fn graph_of(
     descriptor: &Descriptor,
     place: &str,
-    blob: &dyn Fn(&Descriptor) -> Result<Arc<dyn BlobSource>, RegistryError>,
+    blob: FindBlob<'_>,
     depth: usize,
 ) -> Result<Graph, RegistryError> {
     let reference = || place.to_owned();

@@ -374,7 +374,7 @@ fn forward(port: u16, head: &Head, body: &[u8]) -> std::io::Result<Reply> {
     let Some(answer) = read_head(&mut reader)? else { return Err(std::io::ErrorKind::UnexpectedEof.into()) };
     let mut reply = Reply::status(answer.target.parse().unwrap());
     let without_body = head.method == "HEAD" || reply.status == 204;
-    if answer.headers.get("transfer-encoding").is_some() {
+    if answer.headers.contains_key("transfer-encoding") {
         loop {
             let mut line = String::new();
             reader.read_line(&mut line)?;
