@@ -35,6 +35,11 @@ pub enum Event<'a> {
         /// Its name.
         reference: &'a str,
     },
+    /// A base image lies in the folder for them.
+    ImageKept {
+        /// Its name, and whether it was there.
+        text: &'a str,
+    },
     /// A stage begins.
     StageStarted {
         /// Its place in the Dockerfile, from 0.

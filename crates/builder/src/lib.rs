@@ -46,6 +46,7 @@ use zuwai_registry::{BlobDir, Client, Digest, Image};
 use zuwai_snapshot::{Ignore, RootFs};
 
 use crate::cache::LayerCache;
+pub use crate::cache::{WarmError, WarmRequest, warm};
 pub use crate::check::check_dockerfile;
 use crate::context::{Context, Dockerignore};
 use crate::dockerfile::Dockerfile;
@@ -188,7 +189,8 @@ fn build_in(
         let shop = Workshop { request, tools, work, blobs, context, ignore, secrets, created, cache };
         let image = stage::build_stages(&shop, plan);
         // What is done is kept even when the build fails; who wants it to stop does not wait.
-        let warning = shop.cache.filter(|_| !tools.cancel.is_cancelled()).and_then(LayerCache::finish);
+        let warning =
+            shop.cache.filter(|_| !tools.cancel.is_cancelled()).and_then(|cache| cache.finish(tools.observer));
         if let Some(text) = warning {
             tools.observer.event(&Event::Warning { text: &text });
         }

@@ -10,6 +10,7 @@ use zuwai_registry::image::ReferenceError;
 use zuwai_registry::{BlobDir, Platform, Pulled, Reference, RegistryError};
 
 use crate::Tools;
+use crate::cache::Bases;
 use crate::dockerfile::{Dockerfile, StageSource};
 use crate::error::BuildError;
 use crate::event::Event;
@@ -164,10 +165,12 @@ impl<'a> Plan<'a> {
         }
         let blobs = work.blobs();
         let blobs = BlobDir::open(&blobs).map_err(|source| BuildError::Work { path: blobs, source })?;
+        let bases = request.base_images.as_ref();
+        let bases = bases.and_then(|folder| Bases::open(&request.current_directory.join(folder)));
         let mut planner = Planner {
             dockerfile,
             globals: &globals,
-            images: Images { tools, platform: &request.platform, blobs, pulled: BTreeMap::new() },
+            images: Images { tools, platform: &request.platform, blobs, bases, pulled: BTreeMap::new() },
             stages: BTreeMap::new(),
         };
         planner.visit(target)?;
@@ -386,6 +389,8 @@ struct Images<'b> {
     tools: &'b Tools<'b>,
     platform: &'b Platform,
     blobs: BlobDir,
+    /// Those that were fetched before the build.
+    bases: Option<Bases>,
     pulled: BTreeMap<String, Arc<Pulled>>,
 }
 
@@ -401,8 +406,18 @@ impl Images<'_> {
         if let Some(pulled) = self.pulled.get(&full) {
             return Ok(Arc::clone(pulled));
         }
-        self.tools.observer.event(&Event::ImageResolving { reference: name });
-        let pulled = self.tools.client.pull(reference, platform, &self.blobs).map_err(Box::new)?;
+        let client = self.tools.client;
+        let kept = self.bases.as_ref().and_then(|bases| bases.pinned(reference, platform, client, &self.blobs));
+        let pulled = if let Some(kept) = kept {
+            kept
+        } else {
+            self.tools.observer.event(&Event::ImageResolving { reference: name });
+            let pulled = client.pull(reference, platform, &self.blobs).map_err(Box::new)?;
+            match &self.bases {
+                Some(bases) => bases.instead_of(pulled, platform),
+                None => pulled,
+            }
+        };
         let pulled = Arc::new(pulled);
         self.pulled.insert(full, Arc::clone(&pulled));
         Ok(pulled)

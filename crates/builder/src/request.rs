@@ -56,6 +56,8 @@ pub struct BuildRequest {
     pub annotations: Vec<(String, String)>,
     /// Where layers are kept and found again; `None` makes every layer anew.
     pub cache: Option<CacheRequest>,
+    /// A folder that [`warm`](crate::warm) has put base images into; relative to [`BuildRequest::current_directory`].
+    pub base_images: Option<PathBuf>,
 }
 
 /// How the cache of layers is used.
@@ -73,6 +75,8 @@ pub struct CacheRequest {
     pub keep: bool,
     /// Paths that the user keeps out of every layer: they decide what is in one.
     pub ignored: Vec<PathBuf>,
+    /// Whether the folders of `RUN --mount=type=cache` are kept in the same place, and the most bytes of one.
+    pub mounts: Option<u64>,
 }
 
 /// A place for layers.

@@ -13,7 +13,7 @@ use clap::{Arg, ArgAction};
 
 use crate::environment::Environment;
 use crate::flags::{FLAGS, Flag, Group, Kind, State};
-use crate::values;
+use crate::{values, warmer};
 
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Login(Login),
     /// Forget a credential: at most one registry.
     Logout(Values, Vec<String>),
+    /// Fetch base images before anybody builds on them.
+    Warm(Values),
     /// Print the version.
     Version,
     /// Print this help.
@@ -63,9 +65,8 @@ impl Command {
     /// from `environment`.
     pub(crate) fn parse(arguments: &[OsString], environment: &Environment) -> Result<Self, UsageError> {
         let program = program_name(arguments);
-        if program == "warmer" {
-            return Err(UsageError::new("the warmer is not supported yet")
-                .hint("leave the step out: base images are pulled when they are needed"));
+        if program == "warmer" || arguments.get(1).is_some_and(|word| word == "warmer") {
+            return warmer::parse(arguments, &program, environment);
         }
         let is_login = arguments.get(1).is_some_and(|word| word == "login");
         let mut parser = parser(&program);
@@ -212,7 +213,7 @@ fn parser(program: &str) -> Parser {
     parser.arg(help.help_heading(Group::Logging.title()))
 }
 
-fn argument(flag: &'static Flag) -> Arg {
+pub(crate) fn argument(flag: &'static Flag) -> Arg {
     let mut argument = Arg::new(flag.name).long(flag.name).action(ArgAction::Append).help(help_of(flag));
     argument = argument.help_heading(flag.group.title()).hide(flag.group == Group::Old);
     if let Some(letter) = flag.short {
@@ -243,12 +244,12 @@ fn help_of(flag: &Flag) -> StyledStr {
     }
 }
 
-fn help(parser: &mut Parser) -> String {
+pub(crate) fn help(parser: &mut Parser) -> String {
     parser.render_help().to_string()
 }
 
 /// What the parser could not read, in one line.
-fn misuse(error: &clap::Error) -> UsageError {
+pub(crate) fn misuse(error: &clap::Error) -> UsageError {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
     let line = line.strip_prefix("error: ").unwrap_or(line);
@@ -292,7 +293,7 @@ impl Values {
         self.text(name).and_then(|text| text.parse().ok()).unwrap_or_default()
     }
 
-    fn take(&mut self, flag: &'static Flag, given: Vec<String>) -> Result<(), UsageError> {
+    pub(crate) fn take(&mut self, flag: &'static Flag, given: Vec<String>) -> Result<(), UsageError> {
         for value in &given {
             check(flag, value)?;
         }
@@ -311,7 +312,7 @@ impl Values {
     }
 
     /// Variables that stand for flags. `KANIKO_NO_PUSH` wins over its flag, as in Kaniko; the others are defaults.
-    fn take_environment(&mut self, environment: &Environment) -> Result<(), UsageError> {
+    pub(crate) fn take_environment(&mut self, environment: &Environment) -> Result<(), UsageError> {
         for (variable, name, wins) in [
             ("KANIKO_NO_PUSH", "no-push", true),
             ("KANIKO_CLEANUP", "cleanup", false),
@@ -610,7 +611,5 @@ pub(crate) mod tests {
             assert_eq!(text.contains(&format!("--{}", flag.name)), flag.group != Group::Old, "--{}", flag.name);
         }
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
-        let warmer = parse_with(&["/kaniko/warmer", "--image=a"], &[]).unwrap_err();
-        assert_eq!(warmer.to_string(), "the warmer is not supported yet");
     }
 }

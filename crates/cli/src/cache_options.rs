@@ -12,12 +12,18 @@ use crate::{request, values};
 /// Kaniko's, two weeks.
 const TTL: Duration = Duration::from_hours(336);
 /// Where Kaniko's users mount a volume for it.
-const FOLDER: &str = "/cache";
+pub(crate) const FOLDER: &str = "/cache";
 
 /// How the cache is used, if it is.
 pub(crate) fn cache(values: &Values, destinations: &[Reference]) -> Result<Option<CacheRequest>, UsageError> {
+    let mounts = mounts(values)?;
     if !values.switch("cache") {
-        return Ok(None);
+        return match mounts {
+            Some(_) => Err(UsageError::new(
+                "--cache-mounts=registry: they are kept with the layers, and that needs --cache=true",
+            )),
+            None => Ok(None),
+        };
     }
     let keep = !values.switch("no-push-cache");
     Ok(Some(CacheRequest {
@@ -27,7 +33,33 @@ pub(crate) fn cache(values: &Values, destinations: &[Reference]) -> Result<Optio
         run_layers: values.switch("cache-run-layers"),
         keep,
         ignored: request::ignored(values)?,
+        mounts,
     }))
+}
+
+/// Whether folders of cache mounts are kept with the layers, and the most bytes of one.
+fn mounts(values: &Values) -> Result<Option<u64>, UsageError> {
+    let text = values.text("cache-mounts-size").unwrap_or("2g");
+    let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
+    let unit: u32 = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" => 10,
+        "m" | "mb" => 20,
+        "g" | "gb" => 30,
+        _ => 64,
+    };
+    let size = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1_u64.checked_shl(unit)?));
+    let size =
+        size.ok_or_else(|| UsageError::new(format!("--cache-mounts-size: {text:?} is not a size such as 500m or 2g")))?;
+    Ok((values.text("cache-mounts") == Some("registry")).then_some(size))
+}
+
+/// Where base images are that were fetched before the build, if anybody says so or the cache is used.
+pub(crate) fn base_images(values: &Values) -> Option<PathBuf> {
+    match values.text("cache-dir") {
+        Some(folder) => Some(PathBuf::from(folder)),
+        None => values.switch("cache").then(|| PathBuf::from(FOLDER)),
+    }
 }
 
 fn place(values: &Values, destinations: &[Reference]) -> Result<CachePlace, UsageError> {
@@ -92,6 +124,18 @@ mod tests {
         assert_eq!((kept.ttl, kept.copy_layers), (Duration::from_hours(1), false));
         assert_eq!((kept.run_layers, kept.keep), (false, false));
         assert_eq!(cache(&["--ignore-path=/x"]).ignored, [Path::new("/x")]);
+    }
+
+    #[test]
+    fn cache_mounts_are_kept_with_the_layers_where_that_is_asked_for() {
+        let mounts = |words: &[&str]| {
+            wish(&[&["-d", "a", "--cache"], words].concat(), &[]).ok().unwrap().build.cache.unwrap().mounts
+        };
+        assert_eq!(mounts(&["--cache-mounts=local"]), None);
+        assert_eq!(mounts(&["--cache-mounts=registry"]), Some(2 << 30));
+        assert_eq!(mounts(&["--cache-mounts=registry", "--cache-mounts-size=500M"]), Some(500 << 20));
+        assert!(message(&["-d", "a", "--cache-mounts=registry"]).contains("needs --cache=true"));
+        assert!(message(&["-d", "a", "--cache-mounts-size=x"]).contains("not a size"));
     }
 
     #[test]

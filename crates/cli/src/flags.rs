@@ -391,7 +391,14 @@ pub(crate) static FLAGS: &[Flag] = &[
         "Where layers are kept: a repository, or oci:FOLDER [default: the first destination's repository and /cache; \
          without a destination --cache-dir and /layers]",
     ),
-    flag("cache-dir", Text("FOLDER"), Works, Cache, "A folder that outlives the build [default: /cache]"),
+    flag(
+        "cache-dir",
+        Text("FOLDER"),
+        Works,
+        Cache,
+        "A folder that outlives the build: base images that the warmer has put there, and layers where no --cache-repo and \
+         no destination is [default: /cache]",
+    ),
     flag(
         "cache-ttl",
         Duration,
@@ -402,6 +409,22 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("cache-copy-layers", Switch(true), Works, Cache, "Keep the layers of COPY and ADD too"),
     flag("cache-run-layers", Switch(true), Works, Cache, "Keep the layers of RUN and WORKDIR"),
     flag("no-push-cache", Switch(false), Works, Cache, "Use what is kept, and keep nothing new"),
+    flag(
+        "cache-mounts",
+        Word(&["local", "registry"]),
+        Works,
+        Cache,
+        "Where RUN --mount=type=cache keeps its folders beyond this machine: nowhere, or with the layers, for builds that \
+         start on a clean one [default: local]",
+    ),
+    flag(
+        "cache-mounts-dir",
+        Text("FOLDER"),
+        Works,
+        Cache,
+        "Where RUN --mount=type=cache keeps its folders on this machine, such as a volume",
+    ),
+    flag("cache-mounts-size", Text("SIZE"), Works, Cache, "Larger folders are not kept with the layers [default: 2g]"),
     flag(
         "explain-cache",
         Switch(false),
@@ -503,7 +526,8 @@ mod tests {
             skip-tls-verify-registry registry-certificate registry-client-cert registry-map registry-mirror \
             skip-default-registry-fallback tarPath whitelist-var-run snapshotMode customPlatform";
         let fork = "pre-cleanup preserve-context materialize annotation credential-helpers image-format secret dryrun";
-        let own = "explain-cache tag isolation ssh source-image platform";
+        let own =
+            "explain-cache cache-mounts cache-mounts-dir cache-mounts-size tag isolation ssh source-image platform";
         let known: BTreeSet<_> = FLAGS.iter().map(|flag| flag.name).collect();
         let wanted: BTreeSet<_> = [kaniko, fork, own].into_iter().flat_map(str::split_whitespace).collect();
         assert_eq!(known, wanted);

@@ -27,6 +27,7 @@ mod tools;
 mod user_namespace;
 mod values;
 mod version;
+mod warmer;
 mod work_place;
 
 use std::env;
@@ -71,6 +72,9 @@ fn main() -> ExitCode {
         }
         Ok(Command::Logout(values, words)) => {
             run(&values, &environment, |console| login::logout(&program, &values, &words, &environment, console))
+        }
+        Ok(Command::Warm(values)) => {
+            run(&values, &environment, |console| warmer::warm(&program, &values, &environment, console))
         }
         Err(misuse) => {
             let failure = Failure::new(format!("error: {misuse}"), misuse.hint.clone());
@@ -129,6 +133,7 @@ fn build(program: &str, values: &Values, environment: &Environment, console: &Co
         current_directory: &current_directory,
         force: wanted.force,
         ignored: wanted.ignored,
+        caches: values.text("cache-mounts-dir").map(|folder| current_directory.join(folder)),
         names: (names.resolv_conf.clone(), names.hosts.clone()),
     };
     let tools = Toolbox::new(&container, facts, choice, wanted.client, keychain, environment)?;

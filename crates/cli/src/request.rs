@@ -106,6 +106,7 @@ pub(crate) fn wanted(
         latest_time: times.latest,
         annotations,
         cache: cache_options::cache(values, &cache_destinations)?,
+        base_images: cache_options::base_images(values),
     };
     let client = registry_options::client(values, transport)?;
     unread_variables(environment, &mut warnings);
@@ -206,7 +207,7 @@ fn compression(values: &Values, archive: bool) -> Result<(Compression, Option<Im
     Ok((compression, if zstd { Some(ImageFormat::Oci) } else { format }))
 }
 
-fn build_args(
+pub(crate) fn build_args(
     values: &Values,
     environment: &Environment,
     warnings: &mut Vec<String>,
@@ -262,7 +263,7 @@ fn target(values: &Values) -> Result<Option<String>, UsageError> {
     }
 }
 
-fn platform(values: &Values) -> Result<Platform, UsageError> {
+pub(crate) fn platform(values: &Values) -> Result<Platform, UsageError> {
     let Some(text) = values.text("custom-platform") else { return Ok(Platform::host()) };
     text.parse().map_err(|error| UsageError::new(format!("--custom-platform: {error}")))
 }

@@ -40,6 +40,8 @@ pub(crate) struct Container<'a> {
     pub(crate) force: bool,
     /// `--ignore-path`.
     pub(crate) ignored: Vec<PathBuf>,
+    /// `--cache-mounts-dir`.
+    pub(crate) caches: Option<PathBuf>,
     /// `/etc/resolv.conf` and `/etc/hosts`, for commands.
     pub(crate) names: (String, String),
 }
@@ -68,6 +70,7 @@ impl Toolbox {
                 (private(choice, container), WorkPlace::private(&folder)?, folder.join("caches"))
             }
         };
+        let caches = container.caches.clone().unwrap_or(caches);
         // What is left in the container's own writable layer goes with the container; a volume stays.
         let on_a_volume = mounts.iter().any(|mount| work.path().starts_with(mount));
         let client = Client::new(client, Arc::from(keychain)).map_err(|error| {
@@ -126,6 +129,7 @@ fn direct(container: &Container<'_>, facts: Facts, mounts: &[PathBuf]) -> Result
     let mut ignored = container.ignored.clone();
     ignored.extend(mounts.iter().cloned());
     ignored.push(container.own_folder.to_owned());
+    ignored.extend(container.caches.clone());
     ignored.extend(machine::executable().map(|executable| beside(&executable)));
     let options = DirectOptions {
         evidence: facts.evidence,

@@ -268,7 +268,7 @@ fn a_layer_out_of_the_cache_is_unpacked_where_a_step_behind_it_needs_it() {
         FROM busybox\nCOPY --from=first /two /list /\n";
     let stand = Stand::new(dockerfile);
     // COPY is carried out each time, and RUN behind it found.
-    let words = ["--cache-copy-layers=false", "--reproducible=false"];
+    let words = ["--cache-copy-layers=false"];
     let one = stand.build("one", &words);
     let two = stand.build("two", &words);
     assert_eq!(one.hits().len(), 0, "{}", one.output);
@@ -294,4 +294,110 @@ fn single_snapshot_has_one_entry_for_a_stage() {
     assert_eq!(stand.image("two"), stand.image("one"));
     let three = stand.build("three", &[]);
     assert_eq!(three.hits(), [""; 0], "{}", three.output);
+}
+
+#[test]
+fn a_base_that_the_warmer_has_fetched_is_not_fetched_again_and_a_pinned_one_not_asked_for() {
+    let stand = Stand::new("");
+    let digest = stand.mirror.storage().tag("library/busybox", "latest").unwrap();
+    stand.write("Dockerfile", "ARG D\nFROM busybox\nRUN echo x > /x\n");
+    let folder = stand.scratch.folder("cache").unwrap();
+    let mirror = stand.mirror.host();
+    let warm = |words: &[&str]| {
+        let shared = [
+            "--cache-dir=/kept".to_owned(),
+            format!("--registry-mirror={mirror}"),
+            format!("--insecure-registry={mirror}"),
+            "--skip-default-registry-fallback".to_owned(),
+        ];
+        let container = stand.executor.container().entrypoint("/kaniko/warmer").env("NO_COLOR", "1");
+        let container = container.mount_writable(&folder, "/kept").mount(&stand.context, "/workspace");
+        let words: Vec<String> = words.iter().map(|&word| word.to_owned()).chain(shared).collect();
+        container.working_dir("/workspace").run(words).unwrap()
+    };
+    let output = warm(&[]);
+    assert!(output.code() == 1 && output.err().contains("you must select at least one image"), "{output}");
+    let output = warm(&["--image=no-such-image"]);
+    assert!(output.code() == 1 && output.err().contains("failed to warm any"), "{output}");
+    warm(&["--dockerfile=Dockerfile", "--image=no-such-image"]).success().unwrap();
+    let asked = stand.mirror.requests().len();
+    assert!(warm(&["--image=busybox"]).success().unwrap().err().contains("is there already"));
+    assert!(stand.mirror.requests().len() <= asked + 2);
+
+    let layers = |from: usize| {
+        let requests = stand.mirror.requests()[from..].to_vec();
+        requests.iter().filter(|line| line.contains("\"GET ") && line.contains("/blobs/")).count()
+    };
+    let words = ["--no-push", "--cache-dir=/kept", "--oci-layout-path=/kept/out"];
+    let asked = stand.mirror.requests().len();
+    stand.run(&words).success().unwrap();
+    assert_eq!(layers(asked), 1, "the config alone is fetched");
+
+    stand.write("Dockerfile", &format!("FROM busybox@{digest}\nRUN echo x > /x\n"));
+    let asked = stand.mirror.requests().len();
+    let pinned = stand.run(&words).success().unwrap();
+    assert_eq!(stand.mirror.requests().len(), asked, "{pinned}");
+
+    // Damage is seen, and what is damaged is fetched.
+    for entry in fs::read_dir(folder.join("images/blobs/sha256")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        if bytes.len() > 100_000 {
+            bytes[50_000] ^= 1;
+            fs::write(&path, bytes).unwrap();
+        }
+    }
+    stand.run(&words).success().unwrap();
+    assert!(layers(asked) >= 1, "a damaged layer was used");
+    warm(&["--image=busybox"]).success().unwrap();
+    let asked = stand.mirror.requests().len();
+    stand.run(&words).success().unwrap();
+    assert_eq!(stand.mirror.requests().len(), asked);
+}
+
+#[test]
+fn a_second_pod_finds_the_cache_mounts_of_the_first() {
+    let dockerfile = |words: &str| {
+        format!(
+            "FROM busybox\nRUN --mount=type=cache,target=/m2,mode=0750 cat /m2/* > /found 2>/dev/null; {words} > /m2/file\n"
+        )
+    };
+    let stand = Stand::new(&dockerfile("echo first"));
+    let found = |tag: &str| {
+        let folder = stand.scratch.path().join(format!("pulled-{tag}"));
+        let layout = stand.registry.pull(&format!("app:{tag}"), &folder).unwrap();
+        let manifest = layout.document(text(&layout.index().unwrap()[0], "digest").unwrap()).unwrap();
+        let layers = manifest["layers"].as_array().unwrap().clone();
+        String::from_utf8_lossy(&layout.layer(layers.last().unwrap()).unwrap()).into_owned()
+    };
+    stand.build("one", &["--cache-mounts=registry"]);
+    assert!(!found("one").contains("first"));
+    stand.write("Dockerfile", &dockerfile("echo second"));
+    let two = stand.build("two", &["--cache-mounts=registry"]);
+    assert!(two.output.err().contains("Cache mount"), "{}", two.output);
+    assert!(found("two").contains("first\n"), "{}", two.output);
+    // Where they are not asked for, a clean machine has none; and a volume serves as well.
+    stand.write("Dockerfile", &dockerfile("echo third"));
+    stand.build("three", &["--cache-mounts-dir=/kept/mounts"]);
+    assert!(!found("three").contains("second"));
+    stand.write("Dockerfile", &dockerfile("echo fourth"));
+    stand.build("four", &["--cache-mounts-dir=/kept/mounts"]);
+    assert!(found("four").contains("third\n"));
+}
+
+#[test]
+fn with_and_without_the_cache_the_same_image_comes_out_digest_by_digest() {
+    let stand = Stand::new(FIVE);
+    let digest = |tag: &str| stand.registry.storage().tag("app", tag).unwrap();
+    stand.build("cold", &["--reproducible"]);
+    let warm = stand.build("warm", &["--reproducible"]);
+    assert_eq!(warm.misses(), [""; 0], "{}", warm.output);
+    stand.run(&[&stand.destination("plain"), "--reproducible"]).success().unwrap();
+    assert_eq!((digest("warm"), digest("plain")), (digest("cold"), digest("cold")));
+    // One step is made anew on the layers of the others.
+    stand.write("src/main", "main 2\n");
+    stand.build("partly", &["--reproducible"]);
+    stand.run(&[&stand.destination("anew"), "--reproducible"]).success().unwrap();
+    assert_eq!(digest("partly"), digest("anew"));
+    assert_ne!(digest("partly"), digest("cold"));
 }

@@ -7,10 +7,10 @@ use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::blob::{BlobDir, BlobSource, FileBlob};
+use crate::blob::{BlobDir, BlobSource, CheckedBlob, FileBlob};
 use crate::client::{RegistryError, Stored};
-use crate::image::{Descriptor, Digest, Image, ImageConfig, Index, Layer, Manifest, MediaType};
-use crate::layout::{MARKER, MARKER_CONTENT, REF_NAME, copy_blob, copy_verified};
+use crate::image::{Descriptor, Digest, Document, Graph, Image, ImageConfig, Index, Layer, Manifest, MediaType};
+use crate::layout::{MARKER, MARKER_CONTENT, REF_NAME, copy_blob, copy_verified, graph_of};
 
 /// The file that whoever changes the index holds locked.
 const LOCK: &str = ".lock";
@@ -32,12 +32,12 @@ pub struct Shelf {
 }
 
 /// A blob that keeps the folder open which it lies in.
-struct Held {
-    blob: FileBlob,
+struct Held<B> {
+    blob: B,
     _folder: Arc<File>,
 }
 
-impl BlobSource for Held {
+impl<B: BlobSource> BlobSource for Held<B> {
     fn open(&self) -> io::Result<Box<dyn io::Read + Send>> {
         self.blob.open()
     }
@@ -102,16 +102,72 @@ impl Shelf {
             }
             copy_blob(&encoded.config_descriptor, Box::new(encoded.config.as_slice()), &self.blobs)?;
             copy_blob(&encoded.descriptor, Box::new(encoded.manifest.as_slice()), &self.blobs)?;
-            let mut descriptor = encoded.descriptor;
-            descriptor.annotations.insert(REF_NAME.to_owned(), tag.to_owned());
-            let lock = File::options().create(true).truncate(false).write(true).open(self.place.join(LOCK))?;
-            lock.lock()?;
-            let mut index = self.index()?;
-            index.manifests.retain(|kept| kept.annotations.get(REF_NAME).map(String::as_str) != Some(tag));
-            index.manifests.push(descriptor);
-            self.replace("index.json", &serde_json::to_vec(&index)?)
+            self.point(&[tag.to_owned()], &encoded.descriptor)
         };
         put().map_err(|source| failed(&self.folder, source))
+    }
+
+    /// Where its blobs are: a client may be told to fetch into it.
+    pub fn blobs(&self) -> &BlobDir {
+        &self.blobs
+    }
+
+    /// Keeps the manifest of a graph with all that it refers to, byte for byte, under these tags. What is here and whole is
+    /// not fetched again; the graph's blobs are best those that are fetched into [`Shelf::blobs`].
+    pub fn keep(&self, tags: &[String], graph: &Graph) -> Result<(), RegistryError> {
+        let keep = || -> io::Result<()> {
+            for blob in graph.all_blobs() {
+                if self.check(&blob.descriptor) {
+                    continue;
+                }
+                let reader = blob.source.open()?;
+                if self.blobs.get(&blob.descriptor.digest).is_none() {
+                    copy_blob(&blob.descriptor, reader, &self.blobs)?;
+                }
+            }
+            self.keep_document(&graph.document)?;
+            self.point(tags, &graph.document.descriptor)
+        };
+        keep().map_err(|source| failed(&self.folder, source))
+    }
+
+    /// Keeps a manifest or an index by its digest alone.
+    pub fn keep_document(&self, document: &Document) -> io::Result<()> {
+        copy_blob(&document.descriptor, Box::new(document.bytes.as_slice()), &self.blobs)
+    }
+
+    /// A document that was kept so, verified; `None` where it is not.
+    pub fn document_of(&self, digest: &Digest) -> Option<Vec<u8>> {
+        let size = fs::metadata(self.blobs.get(digest)?).ok()?.len();
+        self.document(&Descriptor::new(MediaType::new(""), digest.clone(), size)).ok()
+    }
+
+    /// What [`Shelf::keep`] kept under a tag. Documents are verified now, blobs when they are read.
+    pub fn graph(&self, tag: &str) -> Result<Option<Graph>, RegistryError> {
+        let index = self.index().map_err(|source| failed(&self.folder, source))?;
+        let named = |kept: &&Descriptor| kept.annotations.get(REF_NAME).map(String::as_str) == Some(tag);
+        let Some(descriptor) = index.manifests.iter().rev().find(named) else { return Ok(None) };
+        let blob = |descriptor: &Descriptor| -> Result<Arc<dyn BlobSource>, RegistryError> {
+            let digest = &descriptor.digest;
+            let path = self.place.join("blobs").join(digest.algorithm().as_str()).join(digest.hex());
+            let blob = CheckedBlob::file(path, descriptor);
+            Ok(Arc::new(Held { blob, _folder: Arc::clone(&self.held) }))
+        };
+        graph_of(descriptor, &self.folder.display().to_string(), &blob, 0).map(Some)
+    }
+
+    /// Points tags to a manifest that is here.
+    fn point(&self, tags: &[String], descriptor: &Descriptor) -> io::Result<()> {
+        let lock = File::options().create(true).truncate(false).write(true).open(self.place.join(LOCK))?;
+        lock.lock()?;
+        let mut index = self.index()?;
+        index.manifests.retain(|kept| kept.annotations.get(REF_NAME).is_none_or(|name| !tags.contains(name)));
+        for tag in tags {
+            let mut descriptor = descriptor.clone();
+            descriptor.annotations.insert(REF_NAME.to_owned(), tag.clone());
+            index.manifests.push(descriptor);
+        }
+        self.replace("index.json", &serde_json::to_vec(&index)?)
     }
 
     /// The manifest, if all that it names is here and whole.

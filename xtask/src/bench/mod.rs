@@ -2,6 +2,7 @@
 //! which measures only what has them in its name; the rest of the tables is what was measured last.
 
 mod builds;
+mod caching;
 mod criterion;
 mod differ;
 mod machine;
@@ -24,6 +25,7 @@ const BENCHES: &[Bench] = &[
     Bench { name: "differ", about: "looking at a tree, packing layers, applying them", run: differ::run },
     Bench { name: "registry", about: "an image of 1 GB to a registry and back, beside skopeo", run: registry::run },
     Bench { name: "builds", about: "whole builds, beside buildah; words: the letters of some", run: builds::run },
+    Bench { name: "caching", about: "builds with and without the cache of layers", run: caching::run },
 ];
 
 pub(crate) fn run(words: &[String]) -> Result<()> {

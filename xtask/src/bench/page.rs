@@ -1,18 +1,22 @@
-//! The page that keeps the tables: what stands between an area's two marks is replaced, the rest is written by hand.
+//! The pages that keep the tables: what stands between an area's two marks is replaced, the rest is written by hand.
 
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use zuwai_lab::places;
 
-const PAGE: &str = "docs/performance.md";
+const PAGES: [&str; 2] = ["docs/performance.md", "docs/caching.md"];
 
 /// Puts an area's tables between its marks.
 pub(crate) fn put(area: &str, tables: &str) -> Result<()> {
-    let path = places::repository().join(PAGE);
-    let text = fs::read_to_string(&path).with_context(|| format!("read {PAGE}"))?;
-    let text = replaced(&text, area, tables).with_context(|| format!("{PAGE} has no marks for {area}"))?;
-    fs::write(&path, text).with_context(|| format!("write {PAGE}"))
+    for page in PAGES {
+        let path = places::repository().join(page);
+        let text = fs::read_to_string(&path).with_context(|| format!("read {page}"))?;
+        if let Some(text) = replaced(&text, area, tables) {
+            return fs::write(&path, text).with_context(|| format!("write {page}"));
+        }
+    }
+    bail!("none of {} has marks for {area}", PAGES.join(", "))
 }
 
 fn replaced(text: &str, area: &str, tables: &str) -> Option<String> {

@@ -19,6 +19,9 @@ use crate::step::StepError;
 /// How much of a file is read at once.
 const CHUNK: usize = 256 * 1024;
 
+/// A thread more is worth its while for this many files.
+const FILES_A_THREAD: usize = 16;
+
 /// The build context, and the hashes of the files that were read so far: several instructions take the same ones.
 pub(crate) struct Content<'a> {
     root: &'a RootFs,
@@ -47,21 +50,23 @@ impl<'a> Content<'a> {
         Content { root, ignore, read: Mutex::default() }
     }
 
-    /// Adds what these sources name. `chmod` is what becomes of the modes.
+    /// Adds what these sources name. `chmod` is what becomes of the modes; with `parents` the folders above a source count.
     pub(crate) fn add(
         &self,
         inputs: &mut Inputs,
         sources: &[String],
         chmod: Option<&ModeChange>,
+        parents: bool,
     ) -> Result<(), StepError> {
         let mut entries = Vec::new();
         for (source, named) in files::matching(self.root, sources, Some(self.ignore))?.iter().enumerate() {
-            let mut walk =
-                Walk { content: self, source, top: &named.real, links: HashMap::new(), entries: &mut entries };
+            let above = if parents { named.path.as_path() } else { Path::new("") };
+            let links = HashMap::new();
+            let mut walk = Walk { content: self, source, top: &named.real, above, links, entries: &mut entries };
             if named.kind == FileKind::Dir {
                 walk.below(&named.real, Path::new(""))?;
             } else {
-                let name = named.path.file_name().map(PathBuf::from).unwrap_or_default();
+                let name = named.path.file_name().filter(|_| !parents).map(PathBuf::from).unwrap_or_default();
                 walk.entry(named.real.clone(), name)?;
             }
         }
@@ -115,7 +120,7 @@ impl<'a> Content<'a> {
         };
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
         std::thread::scope(|scope| {
-            (1..threads.min(entries.len())).for_each(|_| drop(scope.spawn(work)));
+            (1..threads.min(entries.len() / FILES_A_THREAD)).for_each(|_| drop(scope.spawn(work)));
             work();
         });
         results
@@ -150,6 +155,8 @@ struct Walk<'a> {
     source: usize,
     /// The source itself.
     top: &'a Path,
+    /// What stands in front of every name.
+    above: &'a Path,
     links: HashMap<(u64, u64), PathBuf>,
     entries: &'a mut Vec<Entry>,
 }
@@ -191,6 +198,7 @@ impl Walk<'_> {
             link_of = self.links.get(&metadata.identity).cloned();
             self.links.entry(metadata.identity).or_insert_with(|| name.clone());
         }
+        let name = self.above.join(name);
         self.entries.push(Entry { path, name, source: self.source, metadata, link_of });
         Ok(())
     }

@@ -19,6 +19,7 @@ use crate::instruction::{Action, Placed};
 use crate::plan::{Base, Origin, Plan, PlannedStage};
 use crate::request::{BuildRequest, CacheRequest};
 use crate::settings::Settings;
+use crate::step::folder_of;
 
 /// See the module.
 pub(super) struct Forecast {
@@ -46,6 +47,8 @@ pub(super) struct Step {
     pub(super) cached: bool,
     /// The stages whose files it reads.
     reads: Vec<usize>,
+    /// The folders of its cache mounts.
+    folders: Vec<String>,
     pub(super) hit: Option<Layer>,
     /// Whether the bytes of the hit were seen to be right.
     verified: bool,
@@ -160,7 +163,9 @@ impl Forecast {
         });
         stage.end = keys.map(|keys| keys.key);
         let text = placed.text.clone();
-        Step { number, text, keys, cached: false, reads, hit: None, verified: false, why: None }
+        let mounts = if let Action::Run(action) = action { action.mounts.as_slice() } else { &[] };
+        let folders = mounts.iter().filter_map(|mount| folder_of(&mount.kind)).collect();
+        Step { number, text, keys, cached: false, reads, folders, hit: None, verified: false, why: None }
     }
 
     /// Every key that is worth asking for.
@@ -233,6 +238,14 @@ impl Forecast {
         needs
     }
 
+    /// The folders of the cache mounts of what has to be carried out, each once.
+    pub(super) fn folders(&self, needs: &Needs) -> Vec<String> {
+        let stages = needs.built.iter().map(|index| &self.stages[index]);
+        let missed = stages.flat_map(|stage| &stage.steps).filter(|step| step.is_miss());
+        let folders: BTreeSet<&String> = missed.flat_map(|step| &step.folders).collect();
+        folders.into_iter().cloned().collect()
+    }
+
     /// Sees to it that the layers can be had that will have to be unpacked; those that only go into the image are left
     /// where they are. A layer that cannot be had is a miss, and others may have to be unpacked for it then.
     pub(super) fn settle(&mut self, plan: &Plan<'_>, tools: &Tools<'_>) {
@@ -291,6 +304,7 @@ fn is_cached(action: &Action, cache: &CacheRequest) -> bool {
 /// A stage that becomes one layer: the last step stands for all.
 fn one_of(steps: Vec<Step>) -> Vec<Step> {
     let reads = steps.iter().flat_map(|step| step.reads.clone()).collect();
+    let folders = steps.iter().flat_map(|step| step.folders.clone()).collect();
     let cached = steps.iter().any(|step| step.cached);
-    steps.into_iter().next_back().map(|last| Step { cached, reads, ..last }).into_iter().collect()
+    steps.into_iter().next_back().map(|last| Step { cached, reads, folders, ..last }).into_iter().collect()
 }

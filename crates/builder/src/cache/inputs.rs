@@ -104,7 +104,7 @@ fn mount(mount: &Mount, origins: &Origins, content: &Content<'_>, inputs: &mut I
         MountKind::Bind { from, source, writable } => {
             match from.as_ref().and_then(|from| origins.get(from)) {
                 Some((name, key)) => inputs.add(Kind::Origin, name.clone(), &[key.bytes()]),
-                None => content.add(inputs, &[source.trim_start_matches('/').to_owned()], None)?,
+                None => content.add(inputs, &[source.trim_start_matches('/').to_owned()], None, false)?,
             }
             format!("bind {source} {}", if *writable { "rw" } else { "ro" })
         }
@@ -171,7 +171,7 @@ fn copy(action: &CopyAction, origins: &Origins, content: &Content<'_>, inputs: &
         return Ok(());
     }
     let chmod = chmod.as_deref().map(str::parse).transpose()?;
-    content.add(inputs, sources, chmod.as_ref())
+    content.add(inputs, sources, chmod.as_ref(), *parents)
 }
 
 /// Parts of names of variables whose values are nobody's business.

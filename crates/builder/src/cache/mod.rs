@@ -13,7 +13,10 @@
 //! | `entry`, `store` | an entry as an image, and where entries are kept |
 //! | `keeper` | keeping new layers beside the build |
 //! | `explain` | why a step was not there |
+//! | `mounts` | the folders of `RUN --mount=type=cache` |
+//! | `bases`, `warm` | base images in a folder, and putting them there |
 
+mod bases;
 mod content;
 mod entry;
 mod explain;
@@ -21,7 +24,11 @@ mod forecast;
 mod inputs;
 mod keeper;
 mod key;
+#[cfg(test)]
+mod law;
+mod mounts;
 mod store;
+mod warm;
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -36,15 +43,18 @@ use zuwai_snapshot::RootFs;
 use crate::Tools;
 use crate::context::Dockerignore;
 use crate::error::BuildError;
-use crate::event::Event;
+use crate::event::{Event, Observer};
 use crate::plan::Plan;
 use crate::request::{BuildRequest, CachePlace, CacheRequest};
+pub(crate) use bases::Bases;
 use entry::Entry;
 use explain::Record;
 use forecast::Forecast;
 use keeper::{Keeper, Order};
 use key::Key;
+use mounts::Mounts;
 use store::{Cache, Repository};
+pub use warm::{WarmError, WarmRequest, warm};
 
 /// The tag of what the build before was made of begins with this.
 const RECORD_TAG: &str = "zuwai-last-";
@@ -57,6 +67,8 @@ pub(crate) struct LayerCache<'a> {
     platform: &'a Platform,
     forecast: Forecast,
     keeper: Option<Keeper>,
+    mounts: Option<Mounts>,
+    blobs: BlobDir,
 }
 
 impl<'a> LayerCache<'a> {
@@ -80,7 +92,8 @@ impl<'a> LayerCache<'a> {
             }
         };
         let forecast = Forecast::new(plan, request, wanted, context, ignore)?;
-        let mut cache = LayerCache { request: wanted, platform: &request.platform, forecast, keeper: None };
+        let (platform, blobs) = (&request.platform, blobs.clone());
+        let mut cache = LayerCache { request: wanted, platform, forecast, keeper: None, mounts: None, blobs };
         let record_tag = format!("{RECORD_TAG}{}", slot(request));
         let probed = cache.probe(&*store, &record_tag, tools);
         cache.forecast.settle(plan, tools);
@@ -90,12 +103,17 @@ impl<'a> LayerCache<'a> {
         cache.refresh(probed.old);
         if cache.forecast.misses().next().is_some() {
             cache.explain(&*store, &record_tag, probed.record.as_ref());
-            match record_image(cache.forecast.record(), request, blobs) {
+            match record_image(cache.forecast.record(), request, &cache.blobs) {
                 Ok(image) => cache.order(Order { tag: record_tag, image, then: None }),
                 Err(error) => warn(&format!("the next build will not know why it misses the cache: {error}")),
             }
         }
         let needs = cache.forecast.needs(plan);
+        if let (Some(largest), true) = (wanted.mounts, probed.answers) {
+            let folders = cache.forecast.folders(&needs);
+            let limits = (wanted.ttl, largest);
+            cache.mounts = Some(Mounts::restore(&folders, &tools.caches, limits, &*store, tools.observer));
+        }
         plan.narrow(&needs.built, &needs.read);
         Ok(Some(cache))
     }
@@ -125,8 +143,13 @@ impl<'a> LayerCache<'a> {
         true
     }
 
-    /// Waits until everything is kept. What went wrong is a warning.
-    pub(crate) fn finish(self) -> Option<String> {
+    /// Keeps the folders of cache mounts, and waits until everything is kept. What went wrong is a warning.
+    pub(crate) fn finish(mut self, observer: &dyn Observer) -> Option<String> {
+        if let (Some(mounts), true) = (self.mounts.take(), self.keeper.is_some()) {
+            for order in mounts.save(self.platform, &self.blobs, observer) {
+                self.order(order);
+            }
+        }
         self.keeper.and_then(Keeper::finish)
     }
 

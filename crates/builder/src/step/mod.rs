@@ -27,6 +27,8 @@ use crate::passwd::PasswdError;
 use crate::request::GitOptions;
 use crate::secrets::Secrets;
 
+pub(crate) use mounts::folder_of;
+
 /// Where an action is carried out, and with what.
 pub(crate) struct Ground<'a> {
     /// The stage's root filesystem, its base unpacked.

@@ -143,6 +143,14 @@ fn cache(kind: &MountKind, ground: &Ground<'_>) -> Result<(PathBuf, File), StepE
     }
 }
 
+/// What the folder of a cache mount is called; `None` for other mounts.
+pub(crate) fn folder_of(kind: &MountKind) -> Option<String> {
+    match kind {
+        MountKind::Cache { id, from, source, ownership, .. } => Some(key(id, from.as_deref(), source, *ownership)),
+        _ => None,
+    }
+}
+
 /// What the folder of a cache is called: Kaniko's name for it, the SHA-256 of its id. What a new one begins as makes it
 /// another cache, as in `BuildKit`.
 fn key(id: &str, from: Option<&str>, source: &str, ownership: Option<(u32, u32, u32)>) -> String {

@@ -46,6 +46,7 @@ impl Console {
         match event {
             Event::ContextFetching { location } => info(format!("Fetching build context {location}")),
             Event::ImageResolving { reference } => info(format!("Retrieving image manifest {reference}")),
+            Event::ImageKept { text } => info((*text).to_owned()),
             Event::StageStarted { index, name, base } => {
                 let base_index = told.place_of(base);
                 told.stages.extend(name.map(|name| (name.to_lowercase(), *index)));

@@ -1,0 +1,570 @@
+//! The law of keys, over generated pairs: what can change a layer changes its key, what cannot does not, and no two
+//! different lists of inputs have the same key.
+//!
+//! Both tests walk at random: a step changes one thing of a whole build, and says whether a layer could differ for it.
+//! What decides the layers is also written down as text, apart from the hashing, so that every key that was ever seen can
+//! be held against what it stood for.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use zuwai_registry::{Compression, Descriptor, Digest, Image, ImageConfig, ImageFormat, Layer, MediaType};
+use zuwai_snapshot::{Ignore, RootFs, SnapshotMode};
+
+use super::content::Content;
+use super::inputs::{of_action, of_base};
+use super::key::{Inputs, Key};
+use crate::context::Dockerignore;
+use crate::instruction::testing::Stage;
+use crate::instruction::{Action, CopyAction, InlineFile, Mount, MountKind, RunAction, WorkdirAction};
+use crate::request::{BuildRequest, CachePlace, CacheRequest, ContextRequest, GitOptions, OutputRequest};
+use crate::settings::Settings;
+
+/// Numbers that look random and are the same in every run (xorshift64*).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        usize::try_from(self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33).unwrap() % limit
+    }
+
+    /// Short texts of few letters: boundaries between them are what goes wrong.
+    fn word(&mut self) -> String {
+        (0..self.below(4)).map(|_| ['a', 'b', '=', '/', ' ', '\0'][self.below(6)]).collect()
+    }
+
+    fn name(&mut self) -> String {
+        (0..=self.below(2)).map(|_| ['a', 'b', 'c'][self.below(3)]).collect()
+    }
+}
+
+/// What became of a step of the walk.
+enum Step {
+    /// It changed what a layer is made of.
+    Decides,
+    /// It changed something else.
+    Idle,
+}
+
+fn request() -> BuildRequest {
+    BuildRequest {
+        dockerfile: "Dockerfile".into(),
+        current_directory: "/".into(),
+        context: ContextRequest {
+            location: ".".to_owned(),
+            sub_path: None,
+            git: GitOptions::default(),
+            transport: zuwai_registry::TransportOptions::default(),
+            standard_input: None,
+        },
+        build_args: Vec::new(),
+        secrets: Vec::new(),
+        agents: Vec::new(),
+        labels: Vec::new(),
+        target: None,
+        platform: "linux/amd64".parse().unwrap(),
+        snapshot_mode: SnapshotMode::Full,
+        single_snapshot: false,
+        compression: Compression::GZIP,
+        image_format: None,
+        destinations: Vec::new(),
+        push: false,
+        check_push_permission: false,
+        outputs: OutputRequest::default(),
+        created: SystemTime::UNIX_EPOCH,
+        latest_time: None,
+        annotations: Vec::new(),
+        cache: None,
+        base_images: None,
+    }
+}
+
+fn cache() -> CacheRequest {
+    CacheRequest {
+        place: CachePlace::Layout("x".into()),
+        ttl: Duration::ZERO,
+        copy_layers: true,
+        run_layers: true,
+        keep: true,
+        ignored: Vec::new(),
+        mounts: None,
+    }
+}
+
+/// A build without its context: a base and the actions of one stage.
+struct Build {
+    request: BuildRequest,
+    cache: CacheRequest,
+    base: Image,
+    name: String,
+    actions: Vec<Action>,
+    /// What `--from` of the copies is called, and its key's seed.
+    origin: (String, String),
+}
+
+impl Build {
+    fn new() -> Build {
+        let base = Image {
+            config: ImageConfig::default(),
+            layers: vec![layer(0)],
+            format: ImageFormat::Oci,
+            annotations: BTreeMap::new(),
+        };
+        let origin = ("the stage x".to_owned(), String::new());
+        Build { request: request(), cache: cache(), base, name: "base".to_owned(), actions: Vec::new(), origin }
+    }
+
+    /// The key of every step.
+    fn keys(&self, settings: &Settings, content: &Content<'_>) -> Vec<Key> {
+        let base = of_base(&self.name, Some(&self.base), &self.request, &self.cache);
+        let mut keys = vec![Key::after(None, &base.hash())];
+        let origin = Key::of(&[self.origin.1.as_bytes()]);
+        for action in &self.actions {
+            let origins = [("x".to_owned(), (self.origin.0.clone(), origin))].into();
+            let inputs = of_action(action, settings, &origins, content).unwrap();
+            keys.push(Key::after(keys.last(), &inputs.hash()));
+        }
+        keys
+    }
+
+    /// What decides each of them, as text that shares nothing with how it is hashed.
+    fn decisions(&self) -> Vec<String> {
+        let mut ignored = self.cache.ignored.clone();
+        ignored.sort();
+        let diff_ids: Vec<_> = self.base.layers.iter().map(|layer| layer.diff_id.to_string()).collect();
+        let request = &self.request;
+        let mut text = format!(
+            "{diff_ids:?} {} {:?} {:?} {} {:?} {ignored:?}",
+            request.platform, request.compression, request.snapshot_mode, request.single_snapshot, request.latest_time,
+        );
+        let mut all = vec![text.clone()];
+        for action in &self.actions {
+            let what = match action {
+                Action::Run(run) => {
+                    format!(
+                        "run {:?} {:?} {:?} {:?} {:?} {}",
+                        run.arguments,
+                        &run.env[..run.deciding],
+                        run.user,
+                        run.working_dir,
+                        run.mounts,
+                        run.offline
+                    )
+                }
+                Action::MakeDir(made) => format!("make {:?} {:?}", made.path, made.user),
+                Action::Copy(copy) => {
+                    let path = PathBuf::from("/").join(&copy.working_dir).join(&copy.destination);
+                    let path: PathBuf = path.components().collect();
+                    let folder = crate::step::names_folder(&copy.destination);
+                    format!(
+                        "copy {path:?} {folder} {:?} {:?} {:?} {} {:?} {:?} {} {} {:?}",
+                        copy.chown.as_deref().unwrap_or_default(),
+                        copy.chmod.as_deref().unwrap_or_default(),
+                        copy.sources,
+                        copy.unpack,
+                        self.origin.1,
+                        copy.inline,
+                        copy.link,
+                        copy.parents,
+                        copy.exclude
+                    )
+                }
+            };
+            text = format!("{text}\n{what:?}");
+            all.push(text.clone());
+        }
+        all
+    }
+
+    fn action(chance: &mut Chance) -> Action {
+        match chance.below(5) {
+            0 => Action::MakeDir(WorkdirAction { path: format!("/{}", chance.name()), user: chance.word() }),
+            1 | 2 => Action::Copy(CopyAction {
+                instruction: "COPY",
+                from: Some("x".to_owned()),
+                sources: (0..=chance.below(2)).map(|_| chance.name()).collect(),
+                destination: chance.name(),
+                working_dir: format!("/{}", chance.name()),
+                chown: None,
+                chmod: None,
+                unpack: false,
+                inline: Vec::new(),
+                link: false,
+                parents: false,
+                exclude: Vec::new(),
+                unpack_remote: false,
+                checksum: None,
+                keep_git_dir: None,
+            }),
+            _ => Action::Run(RunAction {
+                arguments: (0..chance.below(4)).map(|_| chance.word()).collect(),
+                env: (0..chance.below(4)).map(|_| format!("{}={}", chance.name(), chance.word())).collect(),
+                deciding: 0,
+                user: chance.word(),
+                working_dir: format!("/{}", chance.name()),
+                mounts: Vec::new(),
+                offline: false,
+                text: String::new(),
+            }),
+        }
+    }
+
+    /// Changes one thing.
+    fn step(&mut self, chance: &mut Chance) -> Step {
+        let choice = chance.below(19);
+        if self.actions.len() < 2 || choice == 0 && self.actions.len() < 5 {
+            self.actions.insert(chance.below(self.actions.len() + 1), Build::action(chance));
+            return Step::Decides;
+        }
+        match choice {
+            1 => drop(self.actions.remove(chance.below(self.actions.len()))),
+            2 => {
+                let (one, other) = (chance.below(self.actions.len()), chance.below(self.actions.len()));
+                self.actions.swap(one, other);
+            }
+            3 => self.base.layers = (0..chance.below(3)).map(|_| layer(chance.below(4))).collect(),
+            4 => {
+                self.request.platform =
+                    ["linux/amd64", "linux/arm64", "linux/arm/v7"][chance.below(3)].parse().unwrap();
+            }
+            5 => {
+                let level = 1 + i32::try_from(chance.below(9)).unwrap();
+                let gzip = Compression::Gzip { level: level.unsigned_abs() };
+                self.request.compression = [gzip, Compression::Zstd { level }, Compression::None][chance.below(3)];
+            }
+            6 => self.request.snapshot_mode = [SnapshotMode::Full, SnapshotMode::Redo][chance.below(2)],
+            7 => self.request.single_snapshot = !self.request.single_snapshot,
+            15 => {
+                let time = SystemTime::UNIX_EPOCH + Duration::from_secs(chance.below(3) as u64);
+                self.request.latest_time = (chance.below(2) == 0).then_some(time);
+            }
+            8 => self.cache.ignored = (0..chance.below(3)).map(|_| PathBuf::from(chance.name())).collect(),
+            9 => self.origin.1 = chance.word(),
+            10..15 => {
+                let place = chance.below(self.actions.len());
+                change(&mut self.actions[place], chance);
+            }
+            _ => {
+                self.idle(chance);
+                return Step::Idle;
+            }
+        }
+        Step::Decides
+    }
+
+    /// Changes one thing that no layer sees.
+    fn idle(&mut self, chance: &mut Chance) {
+        let word = chance.name();
+        match chance.below(13) {
+            0 => self.name = word,
+            1 => self.origin.0 = word,
+            2 => self.request.labels.push((word.clone(), word)),
+            3 => self.request.destinations = vec![format!("r.test/{word}").parse().unwrap()],
+            4 => self.request.created += Duration::from_secs(1),
+            5 => self.request.current_directory = word.into(),
+            6 => self.request.target = Some(word),
+            7 => self.base.config.config.labels = [(word.clone(), word)].into(),
+            8 => self.base.config.created = Some(word),
+            9 => self.request.image_format = Some(ImageFormat::Docker),
+            10 => self.request.annotations.push((word.clone(), word)),
+            11 => self.cache.place = CachePlace::Layout(word.into()),
+            _ => {
+                for action in &mut self.actions {
+                    match action {
+                        Action::Run(run) => {
+                            run.text.push('x');
+                            run.env.truncate(run.deciding);
+                            run.env.push(format!("http_proxy={word}"));
+                        }
+                        Action::Copy(copy) => {
+                            copy.instruction = if copy.instruction == "COPY" { "ADD" } else { "COPY" };
+                            if copy.destination.ends_with('/') {
+                                copy.destination.push('/');
+                            }
+                        }
+                        Action::MakeDir(_) => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn change(action: &mut Action, chance: &mut Chance) {
+    match action {
+        Action::Run(run) => match chance.below(9) {
+            6 => run.offline = !run.offline,
+            7 => drop(run.mounts.pop()),
+            8 => {
+                let (target, id) = (format!("/{}", chance.name()), chance.name());
+                let kind = match chance.below(3) {
+                    0 => MountKind::Tmpfs { size: Some(chance.below(3) as u64) },
+                    1 => MountKind::Script { name: id, content: chance.word() },
+                    _ => MountKind::Secret { id, env: None, required: true, ownership: (0, 0, 0o400) },
+                };
+                run.mounts.push(Mount { target, kind });
+            }
+            0 => run.arguments.push(chance.word()),
+            // The same letters, parted elsewhere.
+            1 if run.arguments.len() > 1 => {
+                let last = run.arguments.pop().unwrap();
+                run.arguments.last_mut().unwrap().push_str(&last);
+            }
+            2 => {
+                run.env.truncate(run.deciding);
+                run.env.push(format!("{}={}", chance.name(), chance.word()));
+                run.deciding = run.env.len();
+            }
+            3 => {
+                run.env.truncate(run.deciding);
+                run.env.pop();
+                run.deciding = run.env.len();
+            }
+            4 => run.user = chance.word(),
+            _ => run.working_dir = format!("/{}", chance.name()),
+        },
+        Action::Copy(copy) => match chance.below(10) {
+            6 => copy.inline.push(InlineFile { name: chance.name(), content: chance.word() }),
+            7 => copy.link = !copy.link,
+            8 => copy.parents = !copy.parents,
+            9 => copy.exclude = (0..chance.below(3)).map(|_| chance.name()).collect(),
+            0 => copy.destination = format!("{}{}", chance.name(), ["", "/"][chance.below(2)]),
+            1 => copy.chown = Some(chance.word()),
+            2 => copy.chmod = Some(["0644", "0755", "u+x"][chance.below(3)].to_owned()),
+            3 => copy.sources = (0..=chance.below(2)).map(|_| chance.name()).collect(),
+            4 => copy.unpack = !copy.unpack,
+            _ => copy.working_dir = format!("/{}", chance.name()),
+        },
+        Action::MakeDir(made) => match chance.below(2) {
+            0 => made.path = format!("/{}", chance.name()),
+            _ => made.user = chance.word(),
+        },
+    }
+}
+
+fn layer(number: usize) -> Layer {
+    let bytes = number.to_le_bytes().to_vec();
+    Layer {
+        descriptor: Descriptor::of(MediaType::OCI_LAYER, &bytes),
+        diff_id: Digest::of(&bytes),
+        blob: std::sync::Arc::new(zuwai_registry::blob::BytesBlob::new(bytes)),
+        origin: None,
+    }
+}
+
+/// Every key that was seen, and what it stood for.
+#[derive(Default)]
+struct Seen(HashMap<Key, u64>);
+
+impl Seen {
+    fn check(&mut self, key: Key, decision: &str) {
+        // Half of a hash of another kind is enough to tell texts apart here, and keeps the table small.
+        let text = Digest::of(decision.as_bytes());
+        let text = u64::from_str_radix(&text.hex()[..16], 16).unwrap();
+        assert_eq!(*self.0.entry(key).or_insert(text), text, "two lists of inputs have the key {key}: {decision}");
+    }
+}
+
+#[test]
+fn whatever_can_change_a_layer_changes_its_key_and_nothing_else_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = RootFs::open(folder.path(), Ignore::default()).unwrap();
+    let ignore = Dockerignore::default();
+    let content = Content::new(&root, &ignore);
+    let settings = Stage::scratch().settings;
+    let (mut chance, mut build, mut seen) = (Chance(0x5EED), Build::new(), Seen::default());
+    let (mut idle, mut decisive) = (0, 0);
+    let mut before = (build.keys(&settings, &content), build.decisions());
+    for _ in 0..100_000 {
+        let step = build.step(&mut chance);
+        let now = (build.keys(&settings, &content), build.decisions());
+        for (key, decision) in now.0.iter().zip(&now.1) {
+            seen.check(*key, decision);
+        }
+        match step {
+            Step::Idle => {
+                idle += 1;
+                assert_eq!(now.0, before.0, "{:?}", now.1.last());
+            }
+            Step::Decides => decisive += 1,
+        }
+        // Some steps write what was there before: then everything is as before.
+        for place in 0..now.1.len().min(before.1.len()) {
+            assert_eq!(now.0[place] == before.0[place], now.1[place] == before.1[place], "{:?}", now.1.last());
+        }
+        before = now;
+    }
+    assert!(idle > 10_000 && decisive > 50_000, "{idle} idle, {decisive} decisive");
+}
+
+/// One entry of a context, as the layer shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Node {
+    File { bytes: String, mode: u32, attribute: Option<String> },
+    Link { target: String },
+    Folder { mode: u32 },
+}
+
+/// A context of one folder and one below it, on the disk and as it is meant to be.
+struct Tree {
+    folder: PathBuf,
+    nodes: BTreeMap<String, Node>,
+}
+
+const NAMES: [&str; 5] = ["a", "b", "ab", "d/a", "d/b"];
+
+impl Tree {
+    fn new(folder: &Path) -> Tree {
+        fs::create_dir_all(folder.join("top/d")).unwrap();
+        fs::set_permissions(folder.join("top/d"), fs::Permissions::from_mode(0o755)).unwrap();
+        let nodes = BTreeMap::from([("d".to_owned(), Node::Folder { mode: 0o755 })]);
+        Tree { folder: folder.join("top"), nodes }
+    }
+
+    fn put(&mut self, name: &str, node: Node) {
+        let path = self.folder.join(name);
+        if !matches!(node, Node::Folder { .. }) {
+            let _ = fs::remove_file(&path);
+        }
+        match &node {
+            Node::File { bytes, mode, attribute } => {
+                fs::write(&path, bytes).unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).unwrap();
+                if let Some(value) = attribute {
+                    rustix::fs::setxattr(&path, "user.x", value.as_bytes(), rustix::fs::XattrFlags::empty()).unwrap();
+                }
+            }
+            Node::Link { target } => symlink(target, &path).unwrap(),
+            Node::Folder { mode } => fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).unwrap(),
+        }
+        self.nodes.insert(name.to_owned(), node);
+    }
+
+    fn step(&mut self, chance: &mut Chance, attributes: bool) -> Step {
+        let name = NAMES[chance.below(NAMES.len())];
+        match chance.below(8) {
+            0 => {
+                let _ = fs::remove_file(self.folder.join(name));
+                self.nodes.remove(name);
+            }
+            1 => self.put(name, Node::Link { target: ["a", "b", "ab"][chance.below(3)].to_owned() }),
+            2 => self.put("d", Node::Folder { mode: [0o755, 0o700, 0o1777][chance.below(3)] }),
+            3..6 => {
+                let bytes = chance.word();
+                let mode = [0o644, 0o600, 0o755, 0o4755][chance.below(4)];
+                let attribute = (attributes && chance.below(4) == 0).then(|| chance.name());
+                self.put(name, Node::File { bytes, mode, attribute });
+            }
+            6 => {
+                // Other times and another owner: neither reaches the image.
+                for path in [self.folder.join("d"), self.folder.clone()] {
+                    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(chance.below(1 << 30) as u64);
+                    fs::File::open(&path).unwrap().set_modified(time).unwrap();
+                    let _ = std::os::unix::fs::chown(&path, Some(u32::try_from(chance.below(9)).unwrap()), None);
+                }
+                return Step::Idle;
+            }
+            _ => {
+                // The context is somewhere else.
+                let moved = self.folder.with_file_name("moved");
+                fs::rename(&self.folder, &moved).unwrap();
+                fs::rename(&moved, &self.folder).unwrap();
+                return Step::Idle;
+            }
+        }
+        Step::Decides
+    }
+}
+
+#[test]
+fn whatever_can_change_the_files_that_are_copied_changes_the_key_and_nothing_else_does() {
+    let place = tempfile::tempdir().unwrap();
+    let mut tree = Tree::new(place.path());
+    let root = RootFs::open(place.path(), Ignore::default()).unwrap();
+    let ignore = Dockerignore::default();
+    let probe = place.path().join("probe");
+    fs::write(&probe, "").unwrap();
+    let attributes = rustix::fs::setxattr(&probe, "user.x", b"", rustix::fs::XattrFlags::empty()).is_ok();
+    let (mut chance, mut seen) = (Chance(0xF11E5), Seen::default());
+    let mut before: Option<(Key, BTreeMap<String, Node>)> = None;
+    for _ in 0..5_000 {
+        let step = tree.step(&mut chance, attributes);
+        // Nothing is remembered from one look to the next.
+        let mut inputs = Inputs::default();
+        Content::new(&root, &ignore).add(&mut inputs, &["top".to_owned()], None, false).unwrap();
+        let key = inputs.hash();
+        seen.check(key, &format!("{:?}", tree.nodes));
+        if let Some((old, nodes)) = &before {
+            assert_eq!(key == *old, tree.nodes == *nodes, "{nodes:?} → {:?}", tree.nodes);
+            assert!(matches!(step, Step::Decides) || key == *old);
+        }
+        before = Some((key, tree.nodes.clone()));
+    }
+}
+
+#[test]
+fn a_mode_that_chmod_replaces_does_not_count_and_one_that_it_changes_does() {
+    let place = tempfile::tempdir().unwrap();
+    let mut tree = Tree::new(place.path());
+    let root = RootFs::open(place.path(), Ignore::default()).unwrap();
+    let ignore = Dockerignore::default();
+    let mut key = |mode: u32, chmod: Option<&str>| {
+        tree.put("a", Node::File { bytes: "x".to_owned(), mode, attribute: None });
+        let mut inputs = Inputs::default();
+        let chmod = chmod.map(|text| text.parse().unwrap());
+        Content::new(&root, &ignore).add(&mut inputs, &["top".to_owned()], chmod.as_ref(), false).unwrap();
+        inputs.hash()
+    };
+    assert_eq!(key(0o644, Some("0600")), key(0o755, Some("0600")));
+    assert_ne!(key(0o644, Some("u+x")), key(0o600, Some("u+x")));
+    assert_ne!(key(0o644, None), key(0o600, None));
+}
+
+#[test]
+fn hidden_files_do_not_count() {
+    let place = tempfile::tempdir().unwrap();
+    let mut tree = Tree::new(place.path());
+    let root = RootFs::open(place.path(), Ignore::default()).unwrap();
+    let ignore = Dockerignore::parse(b"top/b\ntop/d\n!top/d/a", Path::new(".dockerignore")).unwrap();
+    let mut key = |name: &str, bytes: &str| {
+        tree.put(name, Node::File { bytes: bytes.to_owned(), mode: 0o644, attribute: None });
+        let mut inputs = Inputs::default();
+        Content::new(&root, &ignore).add(&mut inputs, &["top".to_owned()], None, false).unwrap();
+        inputs.hash()
+    };
+    let one = key("a", "1");
+    assert_eq!(key("b", "1"), one);
+    assert_eq!(key("d/b", "1"), one);
+    let shown = key("d/a", "1");
+    assert_ne!(shown, one);
+    assert_eq!(key("d/b", "2"), shown);
+    assert_ne!(key("a", "2"), shown);
+}
+
+#[test]
+fn the_folders_above_a_file_count_where_they_are_kept() {
+    let place = tempfile::tempdir().unwrap();
+    let mut tree = Tree::new(place.path());
+    tree.put("d/a", Node::File { bytes: "x".to_owned(), mode: 0o644, attribute: None });
+    let root = RootFs::open(place.path(), Ignore::default()).unwrap();
+    let ignore = Dockerignore::default();
+    let key = |parents| {
+        let mut inputs = Inputs::default();
+        Content::new(&root, &ignore).add(&mut inputs, &["top/*/a".to_owned()], None, parents).unwrap();
+        assert_eq!(inputs.0.len(), 1);
+        inputs.hash()
+    };
+    let before = [key(false), key(true)];
+    fs::rename(place.path().join("top/d"), place.path().join("top/e")).unwrap();
+    let after = [key(false), key(true)];
+    assert_eq!(before[0], after[0]);
+    assert_ne!(before[1], after[1]);
+}
