@@ -155,8 +155,14 @@ fn look_ahead<'a>(
     context: &Context,
     ignore: &Dockerignore,
 ) -> Result<Option<LayerCache<'a>>, BuildError> {
-    let context = RootFs::open(&context.root, Ignore::new([]))?;
+    let context = open_context(&context.root, work)?;
     LayerCache::look_ahead(plan, request, tools, &open_blobs(work)?, &context, ignore)
+}
+
+/// The work folder may lie in the context, as it does when that is somebody's home.
+fn open_context(folder: &Path, work: &WorkFolder) -> Result<RootFs, BuildError> {
+    let own = work.path().strip_prefix(folder).map(|below| Path::new("/").join(below));
+    Ok(RootFs::open(folder, Ignore::new(own))?)
 }
 
 fn open_blobs(work: &WorkFolder) -> Result<BlobDir, BuildError> {
@@ -182,9 +188,7 @@ fn build_in(
     tools.isolation.begin(&work.parked(), &context.root)?;
     let build = || {
         let folder = tools.isolation.moved(&context.root, &work.parked());
-        // The work folder may lie in the context, as it does when that is somebody's home.
-        let own = work.path().strip_prefix(&folder).map(|below| Path::new("/").join(below));
-        let context = RootFs::open(&folder, Ignore::new(own))?;
+        let context = open_context(&folder, work)?;
         let created = timestamp(request);
         let shop = Workshop { request, tools, work, blobs, context, ignore, secrets, created, cache };
         let image = stage::build_stages(&shop, plan);
@@ -197,7 +201,11 @@ fn build_in(
         image
     };
     let image = build();
-    let left = tools.isolation.end(&work.parked(), &work.leftover());
+    // Left where it is, the image's root is found by the next build, which puts back what was there before.
+    let left = match &image {
+        Ok(_) if request.materialize => Ok(()),
+        _ => tools.isolation.end(&work.parked(), &work.leftover()),
+    };
     match (image, left) {
         (Ok(image), Ok(())) => Ok(image),
         (Ok(_), Err(left)) => Err(left.into()),

@@ -12,6 +12,7 @@ use zuwai_snapshot::SnapshotMode;
 
 /// One build: from which text and files, for which platform, and what becomes of the image.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a wish of its own")]
 pub struct BuildRequest {
     /// The Dockerfile as it was named: tried against [`BuildRequest::current_directory`] first, then against the
     /// context, as Kaniko does.
@@ -48,6 +49,9 @@ pub struct BuildRequest {
     pub check_push_permission: bool,
     /// Files that are written beside, or instead of, the push.
     pub outputs: OutputRequest,
+    /// Leave the image's files where they were built, for somebody who goes on in this container. The base is unpacked even
+    /// where no step looks at it.
+    pub materialize: bool,
     /// The time written as `created` into the image and its history.
     pub created: SystemTime,
     /// No file of a layer that the build makes is younger: what is is written with this time.

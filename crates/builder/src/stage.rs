@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use zuwai_registry::{BlobDir, Digest, History, Image, ImageFormat, Layer, LayerWriter};
-use zuwai_snapshot::{ApplyOptions, Ignore, RootFs, Scope, Snapshotter, WriteOptions, apply_tar, write_tar};
+use zuwai_snapshot::{ApplyOptions, RootFs, Scope, Snapshotter, WriteOptions, apply_tar, write_tar};
 
 use crate::Tools;
 use crate::cache::LayerCache;
@@ -264,7 +264,7 @@ impl<'a> StageBuilder<'a> {
     fn unpack_aside(&self, folder: &Path, layers: &[Layer], image: &str) -> Result<RootFs, BuildError> {
         let work = |source| BuildError::Work { path: folder.to_owned(), source };
         std::fs::create_dir_all(folder).map_err(work)?;
-        let root = RootFs::open(folder, Ignore::default())?;
+        let root = self.shop.tools.isolation.open(folder)?;
         self.apply(layers, &root, image, None)?;
         Ok(root)
     }
@@ -361,7 +361,8 @@ impl<'a> StageBuilder<'a> {
         config.created = Some(self.shop.created.clone());
         config.rootfs.diff_ids = self.layers.iter().map(|layer| layer.diff_id.clone()).collect();
         config.history = std::mem::take(&mut self.history);
-        if self.live.is_some() && self.planned.is_read {
+        let left_in_place = self.planned.is_target && self.shop.request.materialize;
+        if left_in_place || (self.live.is_some() && self.planned.is_read) {
             self.unpack()?;
         }
         let layers = std::mem::take(&mut self.layers);
@@ -390,7 +391,7 @@ impl<'a> StageBuilder<'a> {
             None => false,
         };
         if self.planned.is_read {
-            done.trees.insert(index, Arc::new(RootFs::open(&folder, Ignore::default())?));
+            done.trees.insert(index, Arc::new(self.shop.tools.isolation.open(&folder)?));
         } else if !in_use && folder.exists() {
             std::fs::remove_dir_all(&folder).map_err(|source| BuildError::Work { path: folder, source })?;
         }

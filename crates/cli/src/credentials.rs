@@ -83,6 +83,45 @@ fn in_files(environment: &Environment, own_folder: &Path) -> (DockerConfigKeycha
     (DockerConfigKeychain::new(sources, helpers), warnings)
 }
 
+/// A place that holds credentials, and the registries that they are for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) source: String,
+    pub(crate) registries: String,
+}
+
+/// Where credentials are, by the names of registries alone: for people who look for what is missing.
+pub(crate) fn found(environment: &Environment, own_folder: &Path) -> Vec<Found> {
+    let files = places(environment, own_folder).into_iter().filter_map(|path| match fs::read(&path) {
+        Ok(text) => Some(Found { source: path.display().to_string(), registries: registries(&text) }),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
+        Err(error) => {
+            Some(Found { source: path.display().to_string(), registries: format!("cannot be read: {error}") })
+        }
+    });
+    let variable = environment.get("DOCKER_AUTH_CONFIG").map(|text| Found {
+        source: "the variable DOCKER_AUTH_CONFIG".to_owned(),
+        registries: registries(text.as_encoded_bytes()),
+    });
+    let names = environment.all().filter_map(|(name, _)| name.to_str()?.strip_suffix("_PASSWORD"));
+    let names: Vec<&str> = names.filter(|name| name.starts_with("KANIKO_")).collect();
+    let variables = (!names.is_empty())
+        .then(|| Found { source: "variables KANIKO_<HOST>_PASSWORD".to_owned(), registries: names.join(", ") });
+    variable.into_iter().chain(files).chain(variables).collect()
+}
+
+/// The registries that a config.json names.
+fn registries(text: &[u8]) -> String {
+    let Ok(config) = serde_json::from_slice::<serde_json::Value>(text) else { return "is no JSON".to_owned() };
+    let keys = |member: &str| config[member].as_object().into_iter().flat_map(|map| map.keys().cloned());
+    let mut names: Vec<String> =
+        keys("auths").chain(keys("credHelpers").map(|name| format!("{name} (helper)"))).collect();
+    if let Some(store) = config["credsStore"].as_str() {
+        names.push(format!("all registries, through docker-credential-{store}"));
+    }
+    if names.is_empty() { "no registry".to_owned() } else { names.join(", ") }
+}
+
 /// The files, in the order in which they are asked, each once.
 fn places(environment: &Environment, own_folder: &Path) -> Vec<PathBuf> {
     let variable = |name| environment.get(name).map(PathBuf::from);

@@ -458,33 +458,31 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag(
         "cleanup",
         Switch(false),
-        Refused(
-            "the container's own files are put back at the end, so that the next build starts from the same; an empty \
-                 container cannot be asked for yet",
-        ),
+        Works,
         Container,
-        "Leave the container empty at the end [env: KANIKO_CLEANUP]",
+        "Leave the container empty at the end, its own files too, but for mounts and zuwai's folder [env: KANIKO_CLEANUP]",
     ),
     flag(
         "pre-cleanup",
         Switch(false),
-        Refused("the container's own files are moved aside before each build in any case; leave the flag out"),
+        Accepted("the container's own files are moved aside before each build in any case"),
         Container,
         "Empty the container first [env: KANIKO_PRE_CLEANUP]",
     ),
     flag(
         "preserve-context",
         Switch(false),
-        Refused("the container's own files are put back after each build in any case; leave the flag out"),
+        Works,
         Container,
-        "Put the container's files back at the end [env: KANIKO_PRESERVE_CONTEXT]",
+        "Put the container's files back at the end. That is always so but with --cleanup, which this undoes \
+         [env: KANIKO_PRESERVE_CONTEXT]",
     ),
     flag(
         "materialize",
         Switch(false),
-        Refused("the image's files are not left in the container; use --oci-layout-path or --tar-path to have them"),
+        Works,
         Container,
-        "Leave the image's files in the container",
+        "Leave the image's files in the container; the next build puts the container's own back first",
     ),
     short(
         "verbosity",

@@ -8,6 +8,7 @@ mod args;
 mod builder_output;
 mod cache_options;
 mod credentials;
+mod doctor;
 mod environment;
 mod error;
 mod feature_flags;
@@ -43,7 +44,7 @@ use zuwai_registry::Digest;
 use crate::args::{Command, Values};
 use crate::environment::Environment;
 use crate::error::Failure;
-use crate::isolation::Facts;
+use crate::isolation::{Asked, Facts};
 use crate::progress::{Console, Format, LogOptions, Timings, Verbosity};
 use crate::signals::Signalled;
 use crate::tools::{Container, Toolbox};
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
     match Command::parse(&arguments, &environment) {
         Ok(Command::Version) => print(&version::version(&program)),
         Ok(Command::Help(text)) => print(text.trim_end()),
+        Ok(Command::Doctor(values)) => examine(&program, &values, &environment),
         Ok(Command::Build(values)) => {
             run(&values, &environment, |console| build(&program, &values, &environment, console))
         }
@@ -88,6 +90,18 @@ fn main() -> ExitCode {
 fn print(text: &str) -> ExitCode {
     let _ = writeln!(io::stdout(), "{text}");
     ExitCode::SUCCESS
+}
+
+fn examine(program: &str, values: &Values, environment: &Environment) -> ExitCode {
+    let current_directory = env::current_dir().unwrap_or_else(|_| Path::new("/").to_owned());
+    let page = doctor::report(&doctor::Patient {
+        environment,
+        own_folder: &current_directory.join(machine::own_folder(values.text("kaniko-dir"), environment, program)),
+        named: values.text("kaniko-dir").or_else(|| environment.text("KANIKO_DIR")).is_some(),
+        asked: Asked::named(values.text("isolation")),
+        current_directory: &current_directory,
+    });
+    print(page.trim_end())
 }
 
 /// Does it, and tells how it went wrong.
@@ -132,6 +146,8 @@ fn build(program: &str, values: &Values, environment: &Environment, console: &Co
         named: values.text("kaniko-dir").or_else(|| environment.text("KANIKO_DIR")).is_some(),
         current_directory: &current_directory,
         force: wanted.force,
+        cleanup: values.switch("cleanup") && !values.switch("preserve-context"),
+        materialize: wanted.build.materialize,
         ignored: wanted.ignored,
         caches: values.text("cache-mounts-dir").map(|folder| current_directory.join(folder)),
         names: (names.resolv_conf.clone(), names.hosts.clone()),

@@ -96,6 +96,7 @@ pub(crate) fn wanted(
             .map_or(Ok(zuwai_snapshot::SnapshotMode::default()), str::parse)
             .map_err(|error| UsageError::new(format!("--snapshot-mode: {error}")))?,
         single_snapshot: values.switch("single-snapshot"),
+        materialize: values.switch("materialize"),
         compression,
         image_format,
         destinations,

@@ -38,6 +38,10 @@ pub(crate) struct Container<'a> {
     pub(crate) current_directory: &'a Path,
     /// `--force`.
     pub(crate) force: bool,
+    /// `--cleanup`, unless `--preserve-context`.
+    pub(crate) cleanup: bool,
+    /// `--materialize`.
+    pub(crate) materialize: bool,
     /// `--ignore-path`.
     pub(crate) ignored: Vec<PathBuf>,
     /// `--cache-mounts-dir`.
@@ -53,7 +57,7 @@ impl Toolbox {
         container: &Container<'_>,
         facts: Facts,
         choice: Choice,
-        client: ClientOptions,
+        mut client: ClientOptions,
         keychain: Box<dyn Keychain>,
         environment: &Environment,
     ) -> Result<Self, Failure> {
@@ -65,6 +69,12 @@ impl Toolbox {
                 let caches = container.own_folder.join("caches");
                 (Box::new(isolation) as Box<dyn Isolation>, WorkPlace::shared(container.own_folder)?, caches)
             }
+            _ if container.materialize => {
+                let text = "error building image: --materialize leaves the image's files in a container, and here the image \
+                            is built in a folder of its own";
+                let hint = "in a container write --isolation=direct; elsewhere use --oci-layout-path or --tar-path";
+                return Err(Failure::new(text, Some(hint.to_owned())));
+            }
             choice => {
                 let folder = work_place::folder(container.own_folder, container.named, environment);
                 (private(choice, container), WorkPlace::private(&folder)?, folder.join("caches"))
@@ -73,12 +83,14 @@ impl Toolbox {
         let caches = container.caches.clone().unwrap_or(caches);
         // What is left in the container's own writable layer goes with the container; a volume stays.
         let on_a_volume = mounts.iter().any(|mount| work.path().starts_with(mount));
+        let cancel = Cancel::default();
+        client.cancelled = Some(cancel.shared());
         let client = Client::new(client, Arc::from(keychain)).map_err(|error| {
             let hint = error.hint();
             Failure::of("error building image", &error, hint)
         })?;
         let leave_work = std::process::id() == 1 && !on_a_volume;
-        Ok(Self { client, isolation, cancel: Cancel::default(), work, caches, leave_work })
+        Ok(Self { client, isolation, cancel, work, caches, leave_work })
     }
 
     /// Asks for the end of what is going on.
@@ -137,6 +149,7 @@ fn direct(container: &Container<'_>, facts: Facts, mounts: &[PathBuf]) -> Result
         uid: facts.uid,
         ignored,
         current_directory: container.current_directory.to_owned(),
+        cleanup: container.cleanup,
     };
     Direct::new(options).map_err(|error| failed(&error, container.force))
 }

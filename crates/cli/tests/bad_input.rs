@@ -190,7 +190,7 @@ fn it_refuses_to_build_in_the_root_of_what_is_no_container() {
 fn a_refused_flag_is_named_before_anything_is_downloaded() {
     let mirror = zuwai_lab::base::mirror(&[Base::Busybox], &Options::default()).unwrap();
     let executor = Executor::new(binary()).unwrap();
-    for flag in ["--materialize", "--cleanup", "--reproducible"] {
+    for flag in ["--dryrun", "--bucket=b"] {
         let output = executor.container().run([flag, "--no-push", "--context=dir:///workspace"]).unwrap();
         assert_eq!(output.code(), 1, "{output}");
         assert!(output.err().contains(flag.split('=').next().unwrap()), "{output}");

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use zuwai_lab::base::{Base, mirror};
+use zuwai_lab::base::{Base, apt_of_the_machine, mirror};
 use zuwai_lab::registry::Options;
 use zuwai_lab::{Output, Person, Registry, Who, command};
 
@@ -74,11 +74,11 @@ fn a_command_finds_the_devices_and_folders_of_a_container() {
              echo to-stdout > /dev/stdout; test -d /dev/fd/; echo x > /dev/shm/x && cat /dev/shm/x; \
              test -c /dev/ptmx || test -L /dev/ptmx; stat -c %a /dev/shm /tmp; \
              test -e /dev/sda -o -e /dev/vda || echo no disk; mkdir /sys/x 2>/dev/null || echo read-only; \
-             (echo 1 > /proc/sys/kernel/panic) 2>/dev/null || echo kept; ps | wc -l; hostname\n",
+             (echo 1 > /proc/sys/kernel/panic) 2>/dev/null || echo kept; ps > /dev/shm/all; wc -l < /dev/shm/all; hostname\n",
         );
         let lines: Vec<_> = printed.lines().collect();
-        // Process 1, the shell, ps, wc, and the head of the list.
-        let expected = ["4", "4", "to-stdout", "x", "1777", "1777", "no disk", "read-only", "kept", "5", "zuwai"];
+        // Process 1, the shell, ps, and the head of the list.
+        let expected = ["4", "4", "to-stdout", "x", "1777", "1777", "no disk", "read-only", "kept", "4", "zuwai"];
         assert_eq!(lines, expected, "{printed}");
     }
 }
@@ -195,4 +195,162 @@ fn a_user_without_ids_builds_what_runs_nothing_and_is_told_what_to_install() {
     assert!(said.contains("/etc/subuid gives no subordinate ids to user builder"), "{said}");
     assert!(said.contains("hint: ") && said.contains("uidmap") && said.contains("usermod"), "{said}");
     assert!(!said.contains("busybox:"), "nothing was asked of a registry: {said}");
+}
+
+#[test]
+fn a_signal_ends_a_push_that_gets_no_answer() {
+    let bench = Bench::new(Who::User);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = bench.person.folder("context").unwrap();
+    fs::write(folder.join("Dockerfile"), "FROM scratch\nCOPY Dockerfile /\n").unwrap();
+    bench.person.own(&folder).unwrap();
+    let mut zuwai = bench.person.zuwai(&folder);
+    zuwai.args(["--context=.", "--insecure", "--skip-push-permission-check", "--verbosity=error"]);
+    zuwai.arg(format!("--destination={}/app:1", silent.local_addr().unwrap()));
+    let mut child = zuwai.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let _asked = silent.accept().unwrap();
+    let begin = Instant::now();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert!(begin.elapsed() < Duration::from_secs(5), "it took {:?}", begin.elapsed());
+}
+
+/// Every file below a folder that holds one of these words, unpacked where it is compressed.
+fn holders(folder: &Path, words: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut todo = vec![folder.to_owned()];
+    while let Some(path) = todo.pop() {
+        if path.is_dir() {
+            todo.extend(fs::read_dir(&path).unwrap().flatten().map(|entry| entry.path()));
+            continue;
+        }
+        let mut bytes = fs::read(&path).unwrap();
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            bytes = command::run(Command::new("gzip").arg("-dc").arg(&path), LIMIT).unwrap().stdout;
+        }
+        let holds = |word: &&&str| bytes.windows(word.len()).any(|window| window == word.as_bytes());
+        found.extend(words.iter().filter(holds).map(|word| format!("{word} in {}", path.display())));
+    }
+    found
+}
+
+#[test]
+fn no_secret_is_in_a_layer_a_config_a_log_or_the_cache() {
+    let login = ("robot", "word-of-the-registry");
+    for who in [Who::Root, Who::User] {
+        let mirror = mirror(&[Base::Busybox], &Options { login: Some(login), ..Options::default() }).unwrap();
+        let bench = Bench { person: Person::new(Path::new(env!("CARGO_BIN_EXE_zuwai")), who).unwrap(), mirror };
+        let mut zuwai = bench.zuwai(
+            "FROM busybox\nRUN --mount=type=secret,id=file,target=/etc/kept cat /etc/kept | wc -c\n\
+             RUN --mount=type=secret,id=variable,env=TOKEN echo ${#TOKEN} && echo $TOKEN | md5sum > /sum\nCOPY Dockerfile /\n",
+        );
+        fs::write(bench.person.home().join("secret"), "word-of-the-file").unwrap();
+        let host = bench.mirror.host();
+        let docker = bench.person.folder(".docker").unwrap();
+        let config = format!(r#"{{"auths":{{"{host}":{{"username":"robot","password":"{}"}}}}}}"#, login.1);
+        fs::write(docker.join("config.json"), config).unwrap();
+        bench.person.own(&bench.person.home()).unwrap();
+        zuwai.args(["--secret=id=file,src=../secret", "--secret=id=variable,env=GIVEN", "--verbosity=trace"]);
+        zuwai
+            .args(["--oci-layout-path=image", "--cache=true", "--cache-repo=oci:../cache"])
+            .env("GIVEN", "word-of-a-variable");
+        let output = command::run(&mut zuwai, LIMIT).unwrap().success().unwrap();
+        assert_eq!(output.out(), "16\n18\n", "{output}");
+        let words = ["word-of-the-file", "word-of-a-variable", login.1, "cm9ib3Q6d29yZC1vZi10aGUtcmVnaXN0cnk"];
+        for word in words {
+            assert!(!output.to_string().contains(word), "{word} is in the log: {output}");
+        }
+        for folder in ["context", "cache"] {
+            let held = holders(&bench.person.home().join(folder), &words);
+            assert!(held.is_empty(), "{held:?}");
+        }
+        assert!(bench.person.home().join("cache").read_dir().unwrap().next().is_some(), "the cache is written");
+    }
+}
+
+/// What people do in a RUN, with a package manager that changes users, forks and asks for its own folders.
+const PACKAGES: &str = "FROM debian:12
+COPY apt /etc/apt
+RUN apt-get -qq update && apt-get -qq install --yes --no-install-recommends tree && rm -rf /usr/share/doc /var/lib/apt/lists
+RUN useradd --system --create-home --uid 999 service && setcap cap_net_bind_service=ep /usr/bin/tree \\
+    && chown -R service:daemon /srv && (setsid sleep 600 > /dev/null 2>&1 &) ; \\
+    dd if=/dev/zero of=/tmp/filled bs=1M count=8 2> /dev/null; ! mv /etc/resolv.conf /etc/resolv.old 2> /dev/null
+USER service
+RUN tree --version | grep -c '^tree' && touch /srv/mine
+";
+
+#[test]
+fn packages_are_installed_users_made_and_capabilities_set() {
+    let mirror = || mirror(&[Base::Debian], &Options::default()).unwrap();
+    let bench =
+        Bench { person: Person::new(Path::new(env!("CARGO_BIN_EXE_zuwai")), Who::User).unwrap(), mirror: mirror() };
+    let context = bench.person.folder("context").unwrap();
+    apt_of_the_machine(&context.join("apt")).unwrap();
+    let mut zuwai = bench.zuwai(PACKAGES);
+    zuwai.arg("--oci-layout-path=image");
+    let output = command::run(&mut zuwai, Duration::from_mins(5)).unwrap().success().unwrap();
+    assert!(output.out().ends_with("1\n"), "{output}");
+    let layout = zuwai_lab::layout::Layout::open(&context.join("image")).unwrap();
+    let manifest = layout.document(layout.index().unwrap()[0]["digest"].as_str().unwrap()).unwrap();
+    let layers = manifest["layers"].as_array().unwrap();
+    let entries = |number: usize| zuwai_lab::tar::read(&layout.layer(&layers[number]).unwrap()).unwrap();
+    let find = |number: usize, name: &str| entries(number).into_iter().find(|entry| entry.name == name.as_bytes());
+    assert!(find(2, "usr/bin/tree").is_some() && find(2, "usr/share/.wh.doc").is_some());
+    let tree = find(3, "usr/bin/tree").unwrap();
+    assert_eq!(tree.xattrs.get(b"security.capability".as_slice()).map(Vec::len), Some(20), "{:?}", tree.xattrs);
+    assert_eq!(find(3, "home/service/").map(|entry| (entry.uid, entry.gid)), Some((999, 999)));
+    assert_eq!(find(3, "srv/").map(|entry| (entry.uid, entry.gid)), Some((999, 1)));
+    assert!(find(3, "tmp/filled").is_some() && find(3, "etc/passwd").is_some());
+    assert!(find(3, "etc/resolv.conf").is_none() && find(3, "etc/.wh.resolv.conf").is_none());
+    assert_eq!(find(4, "srv/mine").map(|entry| entry.uid), Some(999));
+}
+
+/// Everything in it has a time that does not depend on when it is built.
+const TIMELESS: &str = "FROM debian:12\nCOPY --chown=1000:26 fixed /\nRUN mkdir /made && \
+    cp /bin/true /made/capable && setcap cap_chown=ep /made/capable && chown -R 7:8 /made && ln /made/capable /made/again && \
+    mkfifo /made/pipe && rm -r /srv && chmod 4711 /made/again && find /made | xargs touch -h -d @1000000000\n";
+
+#[test]
+fn the_same_input_gives_the_same_bytes_in_every_isolation() {
+    let mirror = mirror(&[Base::Debian], &Options::default()).unwrap();
+    let host = mirror.host();
+    let flags = |context: &str, out: &str| {
+        [
+            format!("--context=dir://{context}"),
+            "--no-push".to_owned(),
+            format!("--oci-layout-path={out}/image"),
+            format!("--registry-mirror={host}"),
+            format!("--insecure-registry={host}"),
+            "--skip-default-registry-fallback".to_owned(),
+        ]
+    };
+    let fill = |context: &Path| {
+        fs::write(context.join("Dockerfile"), TIMELESS).unwrap();
+        fs::write(context.join("fixed"), "fixed").unwrap();
+        let file = fs::File::open(context.join("fixed")).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    };
+    let layers = |out: &Path| {
+        let layout = zuwai_lab::layout::Layout::open(&out.join("image")).unwrap();
+        layout.document(layout.index().unwrap()[0]["digest"].as_str().unwrap()).unwrap()["layers"].clone()
+    };
+    let scratch = zuwai_lab::Scratch::new().unwrap();
+    let (context, out) = (scratch.folder("context").unwrap(), scratch.folder("out").unwrap());
+    fill(&context);
+    let executor = zuwai_lab::Executor::new(Path::new(env!("CARGO_BIN_EXE_zuwai"))).unwrap();
+    let container = executor.container().mount(&context, "/workspace").mount_writable(&out, "/out");
+    container.time_limit(LIMIT).run(flags("/workspace", "/out")).unwrap().success().unwrap();
+    let expected = layers(&out);
+    for who in [Who::Root, Who::User] {
+        let person = Person::new(Path::new(env!("CARGO_BIN_EXE_zuwai")), who).unwrap();
+        let folder = person.folder("context").unwrap();
+        fill(&folder);
+        person.own(&folder).unwrap();
+        let folder_text = folder.display().to_string();
+        let mut zuwai = person.zuwai(&folder);
+        zuwai.arg("--isolation=namespace").args(flags(&folder_text, &person.home().display().to_string()));
+        let output = command::run(&mut zuwai, LIMIT).unwrap().success().unwrap();
+        assert_eq!(layers(&person.home()), expected, "{who:?}: {output}");
+    }
 }

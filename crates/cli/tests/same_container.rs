@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // Where a helper fails, the test fails.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use serde_json::Value;
 use zuwai_lab::base::{Base, mirror};
 use zuwai_lab::layout::Layout;
 use zuwai_lab::registry::Options;
-use zuwai_lab::{Executor, Output, Scratch};
+use zuwai_lab::{Capabilities, Container, Executor, Output, Registry, Scratch};
 
 /// The container's own files; some where the image has files too, one in a folder that the image replaces by a link.
 const PREPARE: &str = "
@@ -35,6 +36,11 @@ const DOCKERFILE: &str = "FROM busybox AS other\nRUN echo hi > /made && touch -d
     COPY --from=other /made /made\nRUN rm -r /opt /srv 2>/dev/null; echo x > /x && touch -d @1000000000 /x\n";
 
 fn run(script: &str) -> (Output, Scratch) {
+    run_in(script, |container, _| container)
+}
+
+/// The same in a container that something more is said about; the folder is for what is mounted into it.
+fn run_in(script: &str, more: impl for<'a> Fn(Container<'a>, &Path) -> Container<'a>) -> (Output, Scratch) {
     let mirror = mirror(&[Base::Busybox], &Options::default()).unwrap();
     let executor = Executor::new(Path::new(env!("CARGO_BIN_EXE_zuwai"))).unwrap();
     let scratch = Scratch::new().unwrap();
@@ -44,6 +50,8 @@ fn run(script: &str) -> (Output, Scratch) {
         ("fails", "FROM busybox\nRUN rm -rf /opt /etc/passwd; exit 3\n"),
         ("now", "FROM busybox\nCOPY now /\nRUN echo x > /x && mkdir /y\n"),
         ("waits", "FROM busybox\nRUN echo started; sleep 600\n"),
+        ("runtime", "FROM busybox\nRUN mkdir /var/run/app && echo x > /var/run/app/pid && test -L /var/run\n"),
+        ("nothing", "FROM busybox\nLABEL a=b\n"),
     ] {
         fs::write(context.join(name), text).unwrap();
     }
@@ -66,6 +74,7 @@ fn run(script: &str) -> (Output, Scratch) {
         .env("NO_COLOR", "1")
         .env("MIRROR", &mirror.host())
         .entrypoint("/tools/sh");
+    let container = more(container, &scratch.folder("more").unwrap());
     let output = container.time_limit(Duration::from_mins(3)).run(["-c", &format!("{PREPARE}{script}")]).unwrap();
     (output, scratch)
 }
@@ -77,19 +86,158 @@ fn layers(scratch: &Scratch, name: &str) -> Value {
     layout.document(&digest).unwrap()["layers"].clone()
 }
 
+/// `executor doctor` with what more is said about the container.
+fn doctor(more: impl Fn(Container<'_>) -> Container<'_>) -> String {
+    let executor = Executor::new(Path::new(env!("CARGO_BIN_EXE_zuwai"))).unwrap();
+    more(executor.container().env("KANIKO_EXAMPLE_COM_PASSWORD", "hunter2"))
+        .run(["doctor"])
+        .unwrap()
+        .success()
+        .unwrap()
+        .out()
+}
+
+#[test]
+fn the_doctor_tells_which_isolation_and_why_and_no_secret() {
+    let page = doctor(|container| container);
+    for line in ["a filter", "not allowed: make mount, process", "direct: this is a container's root", "/etc/hosts"] {
+        assert!(page.contains(line), "{line}: {page}");
+    }
+    assert!(page.contains("KANIKO_EXAMPLE_COM") && !page.contains("hunter2"), "{page}");
+    let page = doctor(restricted);
+    for line in ["1000680000, group 0", "files alone, no RUN", "runAsUser: 0", "no new privileges yes"] {
+        assert!(page.contains(line), "{line}: {page}");
+    }
+}
+
+/// What OpenShift and the profile "restricted" leave to a container.
+fn restricted(container: Container<'_>) -> Container<'_> {
+    container.option("--user=1000680000:0").capabilities(Capabilities::None).option("--security-opt=no-new-privileges")
+}
+
+/// Owners of every kind, and nothing that runs.
+const OWNERS: &str = "FROM busybox AS first\nCOPY --chown=1000:26 --chmod=4750 Dockerfile /made/owned\nUSER app\n\
+    WORKDIR /work/of/app\nFROM busybox\nCOPY --from=first /made /made\nCOPY --from=first /opt/odd/owned /opt/odd/grouped /copied/\n\
+    COPY --from=first /home /home2\nCOPY --from=first /work /work\nCOPY Dockerfile /root/\nCOPY Dockerfile /opt/odd/grouped/\n";
+
+/// Builds what has many owners, with more said about the container, into a layout, an archive and a registry.
+fn build_owners(more: impl Fn(Container<'_>) -> Container<'_>, dockerfile: &str) -> (Output, Scratch, Registry) {
+    let mirror = mirror(&[Base::Busybox], &Options::default()).unwrap();
+    let registry = Registry::start(&Options::default()).unwrap();
+    let executor = Executor::new(Path::new(env!("CARGO_BIN_EXE_zuwai"))).unwrap();
+    let scratch = Scratch::new().unwrap();
+    let (context, out) = (scratch.folder("context").unwrap(), scratch.folder("out").unwrap());
+    fs::set_permissions(&out, fs::Permissions::from_mode(0o777)).unwrap();
+    fs::write(context.join("Dockerfile"), dockerfile).unwrap();
+    let host = mirror.host();
+    let container =
+        executor.container().mount(&context, "/workspace").mount_writable(&out, "/out").env("NO_COLOR", "1");
+    let output = more(container).time_limit(Duration::from_mins(2)).run([
+        "--oci-layout-path=/out/image".to_owned(),
+        "--tar-path=/out/image.tar".to_owned(),
+        format!("--registry-mirror={host}"),
+        format!("--insecure-registry={host}"),
+        format!("--insecure-registry={}", registry.host()),
+        format!("--destination={}/app:1", registry.host()),
+        "--skip-default-registry-fallback".to_owned(),
+    ]);
+    (output.unwrap(), scratch, registry)
+}
+
+#[test]
+fn a_container_without_rights_builds_with_the_right_owners_what_runs_nothing() {
+    let shown = |scratch: &Scratch| {
+        let layout = Layout::open(&scratch.path().join("out/image")).unwrap();
+        let layers = layers(scratch, "image");
+        let mut shown = Vec::new();
+        for layer in layers.as_array().unwrap().iter().skip(1) {
+            for entry in zuwai_lab::tar::read(&layout.layer(layer).unwrap()).unwrap() {
+                let name = String::from_utf8_lossy(&entry.name).into_owned();
+                shown.push(format!("{} {:o} {}:{} {name}", char::from(entry.kind), entry.mode, entry.uid, entry.gid));
+            }
+        }
+        shown
+    };
+    let (usual, usual_scratch, _registry) = build_owners(|container| container, OWNERS);
+    assert!(usual.status.success(), "{usual}");
+    let (output, scratch, _registry) = build_owners(restricted, OWNERS);
+    assert!(output.status.success(), "{output}");
+    assert_eq!(shown(&scratch), shown(&usual_scratch), "{output}");
+    assert!(shown(&scratch).contains(&"0 4750 1000:26 made/owned".to_owned()), "{:?}", shown(&scratch));
+    assert!(scratch.path().join("out/image.tar").is_file(), "{output}");
+}
+
+#[test]
+fn a_run_in_a_container_without_rights_is_refused_at_once_with_what_would_help() {
+    let (output, scratch, _registry) = build_owners(restricted, "FROM busybox\nCOPY Dockerfile /\nRUN true\n");
+    assert_eq!(output.code(), 1, "{output}");
+    let said = output.err();
+    assert!(said.contains("it needs root, and this is user 1000680000") && said.contains("runAsUser: 0"), "{output}");
+    assert!(said.contains("Dockerfile:3") && !said.contains("Retrieving"), "nothing was downloaded: {output}");
+    assert_eq!(fs::read_dir(scratch.path().join("out")).unwrap().count(), 0);
+    let (output, _scratch, _registry) = build_owners(
+        |container| container.capabilities(Capabilities::None).option("--user=0"),
+        "FROM busybox\nRUN true\n",
+    );
+    assert!(output.err().contains("root has not the capabilities CHOWN, DAC_OVERRIDE"), "{output}");
+    assert!(output.err().contains("securityContext.capabilities"), "{output}");
+}
+
 fn assert_as_before(output: &Output, scratch: &Scratch) {
     let read = |name: &str| fs::read_to_string(scratch.path().join("out").join(name)).unwrap();
     assert_eq!(read("after"), read("before"), "{output}");
 }
 
 #[test]
-fn builds_in_one_container_are_alike_and_leave_its_files_alone() {
+fn ten_builds_in_one_container_are_alike_and_leave_its_files_alone() {
     let (output, scratch) = run("
-build one Dockerfile; build bad fails; build two Dockerfile; build three Dockerfile --single-snapshot; list > /out/after");
+build one Dockerfile; build bad fails; build two Dockerfile; build three Dockerfile --single-snapshot
+for number in 5 6 7 8 9 10; do build $number Dockerfile; done; list > /out/after");
     let codes: Vec<_> = output.out().lines().filter(|line| line.contains(": ")).map(str::to_owned).collect();
-    assert_eq!(codes, ["one: 0", "bad: 3", "two: 0", "three: 0"], "{output}");
+    let expected = ["one: 0", "bad: 3", "two: 0", "three: 0", "5: 0", "6: 0", "7: 0", "8: 0", "9: 0", "10: 0"];
+    assert_eq!(codes, expected, "{output}");
     assert_as_before(&output, &scratch);
-    assert_eq!(layers(&scratch, "one"), layers(&scratch, "two"), "{output}");
+    for name in ["two", "5", "10"] {
+        assert_eq!(layers(&scratch, "one"), layers(&scratch, name), "{output}");
+    }
+}
+
+#[test]
+fn mounts_survive_wherever_they_are_and_the_base_keeps_its_own_run() {
+    let (output, scratch) = run_in(
+        "build runtime runtime > /out/log 2>&1
+cat /out/log; cat /product_uuid /usr/bin/gpu-tool /var/run/secrets/kubernetes.io/serviceaccount/token; list > /out/after",
+        |container, folder| {
+            for name in ["uuid", "tool", "token"] {
+                fs::write(folder.join(name), format!("mounted {name}\n")).unwrap();
+            }
+            container
+                .mount(&folder.join("uuid"), "/product_uuid")
+                .mount(&folder.join("tool"), "/usr/bin/gpu-tool")
+                .mount(folder, "/var/run/secrets/kubernetes.io/serviceaccount")
+        },
+    );
+    assert!(output.out().contains("runtime: 0\nmounted uuid\nmounted tool\nmounted token\n"), "{output}");
+    assert!(!output.out().contains("WARN"), "{output}");
+    assert_as_before(&output, &scratch);
+    let layout = Layout::open(&scratch.path().join("out/runtime")).unwrap();
+    let layer = layers(&scratch, "runtime").as_array().unwrap().last().unwrap().clone();
+    let entries = zuwai_lab::tar::read(&layout.layer(&layer).unwrap()).unwrap();
+    let names: Vec<_> = entries.iter().map(|entry| String::from_utf8_lossy(&entry.name).into_owned()).collect();
+    assert_eq!(names, ["run/", "run/app/", "run/app/pid"], "{output}");
+}
+
+#[test]
+fn an_image_is_left_in_the_container_and_the_container_emptied_when_that_is_asked_for() {
+    let (output, scratch) = run("
+build materialized nothing --materialize; test -x /bin/busybox && test ! -e /opt/own && echo image
+build next Dockerfile --cleanup --preserve-context; list > /out/after
+build last Dockerfile --cleanup; test ! -e /opt && test ! -e /link && test -e /kaniko/executor && test -e /context && echo empty");
+    for said in ["materialized: 0\nimage\n", "next: 0\n", "last: 0\nempty\n"] {
+        assert!(output.out().contains(said), "{said}: {output}");
+    }
+    assert_as_before(&output, &scratch);
+    assert_eq!(layers(&scratch, "next"), layers(&scratch, "last"), "{output}");
 }
 
 #[test]

@@ -234,7 +234,7 @@ impl<'a> Applier<'a> {
         for names in std::mem::take(&mut self.linked).into_values() {
             for (folder, name) in names {
                 let stat = self.root.beneath().exact_folder(&folder).and_then(|fd| stat_at(fd.as_fd(), &*name));
-                if let Ok(stat) = stat {
+                if let Ok(stat) = stat.map(|stat| self.root.beneath().seen(stat)) {
                     self.applied.journal.note(&folder, &name, What::Touched(stat));
                 }
             }

@@ -9,11 +9,13 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
+use crate::Owners;
 use crate::metadata::Stat;
 
 /// A piece of a path that the kernel takes in one call, wherever in a name it would be cut.
@@ -28,6 +30,8 @@ pub(crate) struct Beneath {
     /// The folder's path on the machine, links resolved, as `/proc/self/fd` says it.
     path: PathBuf,
     by_hand: AtomicBool,
+    /// Where this process is not root.
+    owners: Option<Arc<Owners>>,
 }
 
 /// An open folder (`O_PATH`) and its image path without links.
@@ -64,7 +68,21 @@ impl Beneath {
     pub(crate) fn open(path: &Path) -> rustix::io::Result<Self> {
         let root = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let path = path_of(root.as_fd()).unwrap_or_else(|| std::path::absolute(path).unwrap_or_else(|_| path.into()));
-        Ok(Self { root, path, by_hand: AtomicBool::new(false) })
+        Ok(Self { root, path, by_hand: AtomicBool::new(false), owners: None })
+    }
+
+    /// The same, written and seen through a table of owners.
+    pub(crate) fn with_owners(self, owners: Arc<Owners>) -> Self {
+        Self { owners: Some(owners), ..self }
+    }
+
+    pub(crate) fn owners(&self) -> Option<&Owners> {
+        self.owners.as_deref()
+    }
+
+    /// An entry of the root as it was meant.
+    pub(crate) fn seen(&self, stat: Stat) -> Stat {
+        self.owners.as_ref().map_or(stat, |owners| owners.seen(stat))
     }
 
     /// The same root, resolved component by component: what a kernel or profile without `openat2` gets.

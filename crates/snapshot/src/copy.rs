@@ -163,6 +163,7 @@ impl Copier<'_> {
         let above = from.parent().unwrap_or(Path::new("/"));
         let source = self.request.source.beneath().exact_folder(above).during("open", above)?;
         let stat = stat_at(source.as_fd(), name).during("look at", from)?;
+        let stat = self.request.source.beneath().seen(stat);
         let above = to.parent().unwrap_or(Path::new("/"));
         self.copied.extend(self.target.make_dirs(above, &self.request.parents)?);
         let target = self.target.beneath().exact_folder(above).during("open", above)?;
@@ -174,6 +175,7 @@ impl Copier<'_> {
         let source = self.request.source.beneath().exact_folder(from).during("open", from)?;
         let target = self.target.beneath().exact_folder(to).during("open", to)?;
         let stat = stat_of(source.as_fd()).during("look at", from)?;
+        let stat = self.request.source.beneath().seen(stat);
         let level = Level::new(source, from.into(), PathBuf::new(), stat, to.into())?;
         self.levels.push(Level { target: Some(target), ..level });
         while let Some(level) = self.levels.last_mut() {
@@ -201,6 +203,7 @@ impl Copier<'_> {
             return Ok(());
         }
         let stat = stat_at(level.source.as_fd(), name).during("look at", &from)?;
+        let stat = self.request.source.beneath().seen(stat);
         if self.target.ignore().covers(&to) {
             // The folders that every container has, and other images bring along empty.
             if !stat.is_dir() {
@@ -262,8 +265,16 @@ impl Copier<'_> {
     fn leave(&mut self, level: &Level) -> Result<()> {
         if let (true, Some(target)) = (level.made, &level.target) {
             let dress = self.dress(level.source.as_fd(), b".", &level.stat, &level.from)?;
-            place::dress(target.as_fd(), b".", Kind::Dir, &dress, &level.to, &mut self.shortfalls)
-                .during("set owner and mode of", &level.to)?;
+            place::dress(
+                target.as_fd(),
+                b".",
+                Kind::Dir,
+                &dress,
+                self.target.beneath().owners(),
+                &level.to,
+                &mut self.shortfalls,
+            )
+            .during("set owner and mode of", &level.to)?;
         }
         Ok(())
     }
@@ -302,7 +313,7 @@ impl Copier<'_> {
                 done => done.during("write", to)?,
             }
             let dress = self.dress(source, name, stat, to)?;
-            place::dress(target, new_name, kind, &dress, to, &mut self.shortfalls)
+            place::dress(target, new_name, kind, &dress, self.target.beneath().owners(), to, &mut self.shortfalls)
                 .during("set owner and mode of", to)?;
             if stat.nlink > 1 {
                 self.links.insert((stat.dev, stat.ino), to.to_path_buf());

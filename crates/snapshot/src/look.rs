@@ -164,7 +164,7 @@ pub(crate) fn at_paths(
                 gone.extend(known);
                 continue;
             }
-            Some(stat) => stat.during("look at", path)?,
+            Some(stat) => beneath.seen(stat.during("look at", path)?),
         };
         let fd = open.as_ref().expect("it was open for the stat").1.as_fd();
         if stat.mount {

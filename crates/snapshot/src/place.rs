@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::attributes::{self, Attributes};
 use crate::beneath::{open_listing, stat_at};
 use crate::metadata::Stat;
-use crate::{Ignore, Kind};
+use crate::{Ignore, Kind, Owners};
 
 /// What an entry shall look like.
 #[derive(Debug, Clone, Default)]
@@ -96,13 +96,23 @@ pub(crate) fn dress(
     name: &[u8],
     kind: Kind,
     dress: &Dress,
+    owners: Option<&Owners>,
     path: &Path,
     shortfalls: &mut Shortfalls,
 ) -> rustix::io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(dress.uid), Gid::from_raw(dress.gid));
-    rustix::fs::chownat(at, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-    if kind != Kind::Symlink {
-        rustix::fs::chmodat(at, name, Mode::from(dress.mode), AtFlags::empty())?;
+    let is_link = kind == Kind::Symlink;
+    if let Some(owners) = owners {
+        owners.mean(&stat_at(at, name)?, dress.uid, dress.gid, (!is_link).then_some(dress.mode));
+        if !is_link {
+            let mode = Owners::mode_for(dress.mode, kind == Kind::Dir);
+            rustix::fs::chmodat(at, name, Mode::from(mode), AtFlags::empty())?;
+        }
+    } else {
+        let (uid, gid) = (Uid::from_raw(dress.uid), Gid::from_raw(dress.gid));
+        rustix::fs::chownat(at, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        if !is_link {
+            rustix::fs::chmodat(at, name, Mode::from(dress.mode), AtFlags::empty())?;
+        }
     }
     for (attribute, value) in &dress.attributes {
         match attributes::write(at, name, attribute, value) {

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
@@ -20,7 +20,7 @@ use crate::beneath::{Beneath, open_folder, open_listing, stat_at, stat_of};
 use crate::error::During as _;
 use crate::metadata::Stat;
 use crate::place::{self, Dress, Shortfalls};
-use crate::{Ignore, Kind, Result, RootFs, SnapshotError};
+use crate::{Ignore, Kind, Result, RootFs, SnapshotError, mount_points};
 
 /// Deeper trees than this are not gone down into: every level holds two folders open.
 const DEEPEST: usize = 4096;
@@ -118,34 +118,11 @@ fn plain(folder: BorrowedFd<'_>) -> rustix::io::Result<()> {
 /// The mount points below a folder of the machine, as paths inside it. Empty where the kernel does not say.
 fn mount_points_below(root: &Path) -> Vec<PathBuf> {
     let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let points = table.split(|&byte| byte == b'\n').filter_map(|line| line.split(|&byte| byte == b' ').nth(4));
-    points
-        .filter_map(|point| {
-            let point = PathBuf::from(std::ffi::OsString::from_vec(unescape(point)));
-            let below = point.strip_prefix(root).ok()?;
-            below.file_name().is_some().then(|| Path::new("/").join(below))
-        })
-        .collect()
-}
-
-/// Reads the octal escapes of the kernel's mount table (proc(5): space, tab, newline and backslash).
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, behind)) = rest.split_first() {
-        let code = (byte == b'\\')
-            .then(|| behind.get(..3))
-            .flatten()
-            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        if let Some(code) = code {
-            out.push(code);
-            rest = &behind[3..];
-        } else {
-            out.push(byte);
-            rest = behind;
-        }
-    }
-    out
+    let below = |point: PathBuf| {
+        let below = point.strip_prefix(root).ok()?;
+        below.file_name().is_some().then(|| Path::new("/").join(below))
+    };
+    mount_points(&table).into_iter().filter_map(below).collect()
 }
 
 struct Mover<'a> {
@@ -300,7 +277,7 @@ fn dress_like(
     let attributes = attributes::read(from, name, stat.kind())?;
     let dress = Dress { uid: stat.uid, gid: stat.gid, mode: stat.permissions(), mtime: Some(stat.mtime), attributes };
     // What cannot be set again could not have been set before either.
-    place::dress(to, new_name, stat.kind(), &dress, Path::new(""), &mut Shortfalls::default())
+    place::dress(to, new_name, stat.kind(), &dress, None, Path::new(""), &mut Shortfalls::default())
 }
 
 #[cfg(test)]
@@ -383,10 +360,5 @@ mod tests {
         fs::write(tmp.path().join("file"), "").unwrap();
         root.park(&tmp.path().join("work/stage")).unwrap();
         assert!(tmp.path().join("work/stage/file").exists());
-    }
-
-    #[test]
-    fn escapes_of_the_mount_table_are_read() {
-        assert_eq!(unescape(br"/a\040b\134c\011"), b"/a b\\c\t");
     }
 }

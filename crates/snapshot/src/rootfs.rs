@@ -6,13 +6,14 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use crate::beneath::{Beneath, open_folder, open_listing, stat_of};
 use crate::error::During as _;
-use crate::{Ignore, Kind, Metadata, Ownership, Result, SnapshotError, attributes, place};
+use crate::{Ignore, Kind, Metadata, Owners, Ownership, Result, SnapshotError, attributes, place};
 
 /// A folder that is one day an image's `/`; it may be `/` itself.
 ///
@@ -38,6 +39,12 @@ impl RootFs {
     pub fn open(path: &Path, ignore: Ignore) -> Result<Self> {
         let beneath = Beneath::open(path).during("open the root filesystem", path)?;
         Ok(Self { beneath, ignore })
+    }
+
+    /// The same for somebody who may not give files away: see [`Owners`].
+    pub fn open_with_owners(path: &Path, ignore: Ignore, owners: Arc<Owners>) -> Result<Self> {
+        let root = Self::open(path, ignore)?;
+        Ok(Self { beneath: root.beneath.with_owners(owners), ..root })
     }
 
     /// The folder's path on the machine, without links.
@@ -67,7 +74,7 @@ impl RootFs {
     /// What is at a path, the link itself if it is one; `None` where nothing is.
     pub fn metadata(&self, path: &Path) -> Result<Option<Metadata>> {
         match self.beneath.open_at(path, OFlags::PATH | OFlags::NOFOLLOW) {
-            Ok(fd) => Ok(Some(stat_of(fd.as_fd()).during("look at", path)?.metadata())),
+            Ok(fd) => Ok(Some(self.beneath.seen(stat_of(fd.as_fd()).during("look at", path)?).metadata())),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(error) => Err(SnapshotError::path("look at", path, error)),
         }
@@ -156,15 +163,28 @@ impl RootFs {
             if self.ignore.covers(&real) {
                 return Err(SnapshotError::Ignored { path: real });
             }
-            fd = make_dir(fd.as_fd(), name.as_bytes(), ownership).during("make the folder", &real)?;
+            fd = make_dir(fd.as_fd(), name.as_bytes(), ownership, self.beneath.owners())
+                .during("make the folder", &real)?;
             made.push(real.clone());
         }
         Ok(made)
     }
 }
 
-fn make_dir(at: BorrowedFd<'_>, name: &[u8], ownership: &Ownership) -> rustix::io::Result<OwnedFd> {
+fn make_dir(
+    at: BorrowedFd<'_>,
+    name: &[u8],
+    ownership: &Ownership,
+    owners: Option<&Owners>,
+) -> rustix::io::Result<OwnedFd> {
     let mode = Mode::from(ownership.mode & 0o7777);
+    if let Some(owners) = owners {
+        rustix::fs::mkdirat(at, name, Mode::from(0o700))?;
+        rustix::fs::chmodat(at, name, Mode::from(Owners::mode_for(ownership.mode, true)), AtFlags::empty())?;
+        let fd = open_folder(at, std::ffi::OsStr::from_bytes(name))?;
+        owners.mean(&stat_of(fd.as_fd())?, ownership.uid, ownership.gid, Some(ownership.mode & 0o7777));
+        return Ok(fd);
+    }
     rustix::fs::mkdirat(at, name, mode)?;
     let (uid, gid) = (Uid::from_raw(ownership.uid), Gid::from_raw(ownership.gid));
     rustix::fs::chownat(at, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;

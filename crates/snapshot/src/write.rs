@@ -300,7 +300,7 @@ impl<'a> Packer<'a> {
                 // NONBLOCK: should a pipe have taken the file's place, opening it must not wait for a writer.
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
                 let file = rustix::fs::openat(folder, base, flags, Mode::empty()).during("open", path)?;
-                let stat = stat_of(file.as_fd()).during("look at", path)?;
+                let stat = self.root.beneath().seen(stat_of(file.as_fd()).during("look at", path)?);
                 Some((file, stat))
             }
             _ => None,
@@ -372,7 +372,8 @@ impl<'a> Packer<'a> {
             self.folder = Some((above.to_path_buf(), self.root.beneath().exact_folder(above)?));
         }
         let folder = &self.folder.as_ref().expect("it was opened above").1;
-        stat_at(folder.as_fd(), path.file_name().expect("the root is no entry"))
+        let stat = stat_at(folder.as_fd(), path.file_name().expect("the root is no entry"))?;
+        Ok(self.root.beneath().seen(stat))
     }
 
     fn hand_on_if_full(&mut self, path: &Path) -> Result<()> {

@@ -172,6 +172,12 @@ impl Base {
     }
 }
 
+/// Fills a folder that becomes /etc/apt of an image on [`Base::Debian`]: its apt then installs packages from where this
+/// machine has them.
+pub fn apt_of_the_machine(folder: &Path) -> Result<()> {
+    debian::apt_of_the_machine(folder)
+}
+
 /// The storage of a registry that has these base images: one for all runs, to be read only.
 pub fn storage(bases: &[Base]) -> Result<Storage> {
     let recipes: Vec<_> = Base::ALL.iter().map(|base| base.key()).collect();

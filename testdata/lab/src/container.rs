@@ -145,6 +145,8 @@ pub enum Capabilities {
     /// The fourteen of Docker and containerd.
     #[default]
     Default,
+    /// None at all, and no way to get any.
+    None,
     /// The nine of CRI-O, which leaves out among others `MKNOD`, `SETFCAP` and `SYS_CHROOT`.
     Fewer,
     /// The fourteen but for one, which somebody took away.
@@ -170,8 +172,9 @@ impl Capabilities {
             "SETFCAP",
             "SYS_CHROOT",
         ];
-        let (names, left_out) = match self {
+        let (names, left_out): (&[&'static str], _) = match self {
             Capabilities::Default => (ALL, None),
+            Capabilities::None => (&[], None),
             Capabilities::Fewer => (&ALL[..FEWER], None),
             Capabilities::Without(name) => (ALL, Some(name)),
         };

@@ -109,6 +109,10 @@ pub fn lay_out(binary: &Path, variant: Variant, tree: &Path) -> Result<()> {
     folder("etc", 0o755)?;
     folder("root", 0o700)?;
     folder("tmp", 0o1777)?;
+    // Kubernetes mounts a token below /var/run: through the link it lies in /run, where no base image has a link of its own.
+    folder("run", 0o755)?;
+    folder("var", 0o755)?;
+    symlink("../run", tree.join("var/run")).context("link /var/run")?;
     folder("workspace", 0o777)?;
     fs::write(tree.join("etc/nsswitch.conf"), "hosts: files dns\n").context("write etc/nsswitch.conf")?;
     let executor = tree.join("kaniko/executor");

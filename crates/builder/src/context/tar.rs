@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use zuwai_snapshot::{ApplyOptions, Ignore, RootFs, apply_tar};
@@ -56,7 +57,12 @@ pub(super) fn unpack(
         path: into.to_owned(),
         source,
     })?;
-    let root = RootFs::open(into, Ignore::default())?;
+    let root = if rustix::process::geteuid().is_root() {
+        RootFs::open(into, Ignore::default())?
+    } else {
+        // Whose the files are does not matter here, and could not be said.
+        RootFs::open_with_owners(into, Ignore::default(), Arc::default())?
+    };
     let plain = decompressed(stream).map_err(archive)?;
     let mut tar = Counted { inner: plain, bytes: 0, cancelled: fetching.cancelled };
     // A file that is called as whiteouts are is a file here.

@@ -28,6 +28,8 @@ pub struct DirectOptions {
     /// The current directory of whoever asked for the build. A shell that stands in it must find itself there afterwards,
     /// so the folder itself is never moved; what lies in it is.
     pub current_directory: PathBuf,
+    /// `--cleanup`: when a build ends, remove everything in the container that is not ignored, its own files too.
+    pub cleanup: bool,
 }
 
 /// A name that nobody gives a file: a folder that leads to an ignored path stays where it is.
@@ -41,6 +43,7 @@ pub struct Direct {
     stays: PathBuf,
     /// The build context, when it has to stay where it is because something is mounted inside it.
     context: Mutex<Option<PathBuf>>,
+    cleanup: bool,
 }
 
 impl Direct {
@@ -60,7 +63,12 @@ impl Direct {
         }
         let kernel = ["/proc", "/sys", "/dev"].map(PathBuf::from);
         let ignored = options.ignored.into_iter().chain(kernel).collect();
-        Ok(Direct { ignored, stays: options.current_directory.join(STAYS), context: Mutex::default() })
+        Ok(Direct {
+            ignored,
+            stays: options.current_directory.join(STAYS),
+            context: Mutex::default(),
+            cleanup: options.cleanup,
+        })
     }
 }
 
@@ -68,6 +76,21 @@ impl Direct {
     fn ignore(&self) -> Ignore {
         let context = self.context.lock().unwrap_or_else(PoisonError::into_inner);
         Ignore::new(self.ignored.iter().chain([&self.stays]).cloned().chain(context.clone()))
+    }
+
+    /// The container's own files take the place of the image's.
+    fn restore(&self, parked: &Path, leftover: &Path) -> Result<(), IsolationError> {
+        let root = self.root()?;
+        if let Some(ignored) = read_mark(parked)? {
+            let root = RootFs::open(Path::new("/"), root.ignore().with(ignored))?;
+            // All that lies in the root is the build's: what cannot be moved aside can go.
+            if root.park(leftover).is_err() {
+                root.clear()?;
+            }
+            let path = mark(parked);
+            fs::remove_file(&path).map_err(|source| IsolationError::Mark { path, source })?;
+        }
+        put_back(&root, parked)
     }
 
     fn root(&self) -> Result<RootFs, IsolationError> {
@@ -111,7 +134,7 @@ fn put_back(root: &RootFs, parked: &Path) -> Result<(), IsolationError> {
 /// lies; nothing is deleted, copied or unpacked a second time.
 impl Isolation for Direct {
     fn recover(&self, parked: &Path, leftover: &Path) -> Result<(), IsolationError> {
-        if parked.exists() { self.end(parked, leftover) } else { Ok(()) }
+        if parked.exists() { self.restore(parked, leftover) } else { Ok(()) }
     }
 
     fn begin(&self, parked: &Path, context: &Path) -> Result<(), IsolationError> {
@@ -136,17 +159,11 @@ impl Isolation for Direct {
     }
 
     fn end(&self, parked: &Path, leftover: &Path) -> Result<(), IsolationError> {
-        let root = self.root()?;
-        if let Some(ignored) = read_mark(parked)? {
-            let root = RootFs::open(Path::new("/"), root.ignore().with(ignored))?;
-            // All that lies in the root is the build's: what cannot be moved aside can go.
-            if root.park(leftover).is_err() {
-                root.clear()?;
-            }
-            let path = mark(parked);
-            fs::remove_file(&path).map_err(|source| IsolationError::Mark { path, source })?;
+        self.restore(parked, leftover)?;
+        if self.cleanup {
+            self.root()?.clear()?;
         }
-        put_back(&root, parked)
+        Ok(())
     }
 
     fn moved(&self, context: &Path, parked: &Path) -> PathBuf {
@@ -182,6 +199,7 @@ mod tests {
             uid,
             ignored: Vec::new(),
             current_directory: PathBuf::from("/"),
+            cleanup: false,
         };
         let machine = Evidence::Machine("process 1 is systemd".to_owned());
         let error = Direct::new(options(machine, true, 0)).unwrap_err();

@@ -2,8 +2,9 @@
 //! root. For a container without rights, and a machine that gives none.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use zuwai_snapshot::RootFs;
+use zuwai_snapshot::{Ignore, Owners, RootFs};
 
 use super::{Cancel, Command, Exit, Isolation, IsolationError, OutputSink, private_root};
 
@@ -22,13 +23,15 @@ pub struct FilesOnlyOptions {
 #[derive(Debug)]
 pub struct FilesOnly {
     options: FilesOnlyOptions,
+    /// What files are meant to be, who really belong to whoever builds.
+    owners: Arc<Owners>,
 }
 
 impl FilesOnly {
     /// Changes nothing.
     #[must_use]
     pub fn new(options: FilesOnlyOptions) -> FilesOnly {
-        FilesOnly { options }
+        FilesOnly { options, owners: Arc::default() }
     }
 
     fn refused(&self) -> IsolationError {
@@ -51,7 +54,12 @@ impl Isolation for FilesOnly {
 
     fn enter(&self, folder: &Path) -> Result<RootFs, IsolationError> {
         private_root::make(folder)?;
-        Ok(RootFs::open(folder, private_root::ignore(&self.options.ignored))?)
+        let ignore = private_root::ignore(&self.options.ignored);
+        Ok(RootFs::open_with_owners(folder, ignore, Arc::clone(&self.owners))?)
+    }
+
+    fn open(&self, folder: &Path) -> Result<RootFs, IsolationError> {
+        Ok(RootFs::open_with_owners(folder, Ignore::default(), Arc::clone(&self.owners))?)
     }
 
     fn leave(&self, root: &RootFs, folder: &Path) -> Result<(), IsolationError> {

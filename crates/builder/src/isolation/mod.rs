@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use zuwai_snapshot::RootFs;
+use zuwai_snapshot::{Ignore, RootFs};
 
 pub use self::container::Evidence;
 pub use self::direct::{Direct, DirectOptions};
@@ -41,6 +41,11 @@ pub trait Isolation: Send + Sync {
     /// Whether commands can be run at all: asked before anything is downloaded.
     fn check_run(&self) -> Result<(), IsolationError> {
         Ok(())
+    }
+
+    /// Opens a tree of this build that lies aside: a stage that is done, an image that COPY reads from.
+    fn open(&self, folder: &Path) -> Result<RootFs, IsolationError> {
+        Ok(RootFs::open(folder, Ignore::default())?)
     }
 
     /// Finishes what a build that was killed left unfinished: what it had parked is put back, and its image's files go
@@ -174,6 +179,12 @@ impl Cancel {
     /// Asks for the stop. There is no way back.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// The flag itself, for whoever else is to look at it.
+    #[must_use]
+    pub fn shared(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
     }
 
     /// The same, for libraries that look at a flag.

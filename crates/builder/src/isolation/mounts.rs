@@ -1,8 +1,6 @@
 //! The mount points of this process: what the runtime or the user laid into the container, and no image's.
 
-use std::ffi::OsString;
 use std::fs;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use super::IsolationError;
@@ -10,64 +8,60 @@ use super::IsolationError;
 /// Every mount point but "/", from `mountinfo` (`/proc/self/mountinfo`, proc(5)), sorted.
 pub fn mount_points(mountinfo: &Path) -> Result<Vec<PathBuf>, IsolationError> {
     let text = fs::read(mountinfo).map_err(|source| IsolationError::Mounts { path: mountinfo.to_owned(), source })?;
-    Ok(parse(&text))
-}
-
-/// The fifth field of each line is the mount point; blanks, tabs, newlines and backslashes in it are octal escapes.
-fn parse(text: &[u8]) -> Vec<PathBuf> {
-    let mut points: Vec<PathBuf> = text
-        .split(|&byte| byte == b'\n')
-        .filter_map(|line| line.split(|&byte| byte == b' ').nth(4))
-        .map(|field| PathBuf::from(OsString::from_vec(unescape(field))))
-        .filter(|path| path != Path::new("/"))
-        .collect();
-    points.sort();
-    points.dedup();
-    points
-}
-
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&first, tail)) = rest.split_first() {
-        if first == b'\\'
-            && tail.len() >= 3
-            && let Some(byte) = octal(&tail[..3])
-        {
-            bytes.push(byte);
-            rest = &tail[3..];
-        } else {
-            bytes.push(first);
-            rest = tail;
-        }
-    }
-    bytes
-}
-
-fn octal(digits: &[u8]) -> Option<u8> {
-    let mut value = 0u32;
-    for &digit in digits {
-        if !(b'0'..=b'7').contains(&digit) {
-            return None;
-        }
-        value = value * 8 + u32::from(digit - b'0');
-    }
-    u8::try_from(value).ok()
+    Ok(zuwai_snapshot::mount_points(&text).into_iter().filter(|path| path != Path::new("/")).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use zuwai_snapshot::Ignore;
+
     use super::*;
 
+    /// Tables as runtimes make them, and places in them that no build may touch.
+    const RUNTIMES: [(&str, &str, &[&str]); 4] = [
+        ("docker", include_str!("mounts/docker"), &["/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/workspace"]),
+        (
+            "containerd in kind",
+            include_str!("mounts/kind"),
+            &[
+                "/product_uuid",
+                "/product_name",
+                "/var/run/secrets/kubernetes.io/serviceaccount",
+                "/dev/termination-log",
+            ],
+        ),
+        (
+            "CRI-O",
+            include_str!("mounts/crio"),
+            &["/run/.containerenv", "/run/secrets", "/etc/hosts", "/kaniko/.docker"],
+        ),
+        (
+            "a GPU node",
+            include_str!("mounts/gpu"),
+            &[
+                "/usr/bin/nvidia-smi",
+                "/usr/lib/x86_64-linux-gnu/libcuda.so.535.104.05",
+                "/run/nvidia-persistenced/socket",
+            ],
+        ),
+    ];
+
     #[test]
-    fn mount_points_are_unescaped_and_the_root_is_not_one() {
-        let text = b"22 1 0:21 / / rw - overlay overlay rw\n\
-            23 22 0:22 / /proc rw - proc proc rw\n\
-            24 22 0:5 /x /srv/with\\040blank\\134 rw shared:1 - ext4 /dev/sda rw\n\
-            25 22 0:5 /y /etc/hosts rw - ext4 /dev/sda rw\n\
-            26 22 0:5 /y /etc/hosts rw - ext4 /dev/sda rw\n";
-        let expected: Vec<PathBuf> = ["/etc/hosts", "/proc", "/srv/with blank\\"].iter().map(PathBuf::from).collect();
-        assert_eq!(parse(text), expected);
+    fn every_mount_of_every_runtime_is_left_alone() {
+        for (runtime, table, places) in RUNTIMES {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("mountinfo");
+            fs::write(&file, table).unwrap();
+            let points = mount_points(&file).unwrap();
+            assert_eq!(points.len(), table.lines().count() - 1, "{runtime}: all but the root are known");
+            let ignore = Ignore::new(points);
+            for place in places {
+                assert!(ignore.covers(Path::new(place)), "{runtime}: {place}");
+            }
+            for place in ["/etc", "/etc/passwd", "/usr/bin", "/usr/lib/x86_64-linux-gnu/libc.so.6", "/var/run"] {
+                assert!(!ignore.covers(Path::new(place)), "{runtime}: {place} is the image's");
+            }
+        }
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! The runtime of a client. Callers block; transfers go on beside one another.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use tokio::runtime::{Builder, Runtime};
 
 use super::error::RegistryError;
@@ -17,6 +21,8 @@ pub(super) struct Engine {
 
 /// Threads that drive transfers. Hashing and files are done on other threads.
 const THREADS: usize = 2;
+/// How often somebody's wish to stop is looked at.
+const LOOKED_AT: Duration = Duration::from_millis(100);
 
 impl Engine {
     pub(super) fn new(session: Session) -> Result<Engine, RegistryError> {
@@ -30,6 +36,27 @@ impl Engine {
     /// Waits for it on the caller's thread.
     pub(super) fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.runtime().block_on(future)
+    }
+
+    /// The same, until it is to be given up.
+    pub(super) fn block_on_unless_cancelled<T>(
+        &self,
+        future: impl Future<Output = Result<T, RegistryError>>,
+    ) -> Result<T, RegistryError> {
+        let cancelled = self.session.options.cancelled.clone();
+        let asked = async move {
+            let Some(flag) = cancelled else { return std::future::pending().await };
+            while !flag.load(Ordering::SeqCst) {
+                tokio::time::sleep(LOOKED_AT).await;
+            }
+        };
+        self.block_on(async {
+            let (future, asked) = (pin!(future), pin!(asked));
+            match select(future, asked).await {
+                Either::Left((done, _)) => done,
+                Either::Right(_) => Err(RegistryError::Cancelled),
+            }
+        })
     }
 
     /// Does it in the background.

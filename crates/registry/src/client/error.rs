@@ -24,6 +24,9 @@ pub enum RegistryError {
         /// Whether it may well work in a moment: a name that does not exist still will not.
         passing: bool,
     },
+    /// Somebody asked for the end.
+    #[error("it was given up")]
+    Cancelled,
     /// The server stopped sending, or never answered.
     #[error("{attempted}: {server} made no progress for {} s", .after.as_secs())]
     Stalled {

@@ -95,7 +95,7 @@ impl Client {
     /// ```
     pub fn pull(&self, reference: &Reference, platform: &Platform, blobs: &BlobDir) -> Result<Pulled, RegistryError> {
         let session = &self.engine.session;
-        let found = self.engine.block_on(async {
+        let found = self.engine.block_on_unless_cancelled(async {
             let mut tries = 0;
             loop {
                 match session.pull(reference, platform).await {
@@ -140,7 +140,7 @@ impl Client {
 
     /// Asks whether the image may be pushed there, before it is built.
     pub fn check_push(&self, reference: &Reference) -> Result<(), RegistryError> {
-        self.engine.block_on(self.engine.session.check_push(reference))
+        self.engine.block_on_unless_cancelled(self.engine.session.check_push(reference))
     }
 
     /// Starts to push a finished layer in the background, while its image is still being built. What goes wrong is told by
@@ -188,7 +188,7 @@ impl Client {
     /// # }
     /// ```
     pub fn push_graph(&self, graph: &Graph, references: &[Reference]) -> Result<Digest, RegistryError> {
-        self.engine.block_on(self.engine.session.push(graph, references))?;
+        self.engine.block_on_unless_cancelled(self.engine.session.push(graph, references))?;
         Ok(graph.document.descriptor.digest.clone())
     }
 

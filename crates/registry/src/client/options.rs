@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::transport::TransportOptions;
@@ -41,6 +43,8 @@ pub struct ClientOptions {
     pub image_download_retry: u32,
     /// A push that is refused because the tag may not be changed counts as done.
     pub ignore_immutable_tag_errors: bool,
+    /// Set by somebody else when what goes on is to be given up: looked at ten times a second.
+    pub cancelled: Option<Arc<AtomicBool>>,
     /// How single requests are repeated.
     pub retry: RetryPolicy,
 }

@@ -13,7 +13,7 @@ use crate::attributes::{self, Attributes};
 use crate::beneath::{stat_at, stat_of};
 use crate::index::NO_HASH;
 use crate::journal::{Card, What};
-use crate::{content, place};
+use crate::{Owners, content, place};
 
 impl Applier<'_> {
     pub(super) fn file(
@@ -25,7 +25,11 @@ impl Applier<'_> {
         real: &Path,
     ) -> Made {
         let dress = self.dress(entry);
-        let other_owner = (dress.uid, dress.gid) != (0, 0) || place.setgid || !rustix::process::geteuid().is_root();
+        let owners = self.root.beneath().owners();
+        let other_owner = owners.is_some()
+            || (dress.uid, dress.gid) != (0, 0)
+            || place.setgid
+            || !rustix::process::geteuid().is_root();
         // Mostly the mode can be given at once; what is not, and what the umask took of it, is set when it is written.
         let plain = !other_owner && !place.default_acl && dress.mode & !0o777 == 0 && dress.attributes.is_empty();
         let first = Mode::from(if plain { dress.mode } else { 0o600 });
@@ -41,13 +45,16 @@ impl Applier<'_> {
                 NO_HASH
             }
         };
-        if other_owner {
+        if let Some(owners) = owners {
+            rustix::fs::fchmod(&file, Mode::from(Owners::mode_for(dress.mode, false)))?;
+            owners.mean(&stat_of(file.as_fd())?, dress.uid, dress.gid, Some(dress.mode));
+        } else if other_owner {
             rustix::fs::fchown(&file, Some(Uid::from_raw(dress.uid)), Some(Gid::from_raw(dress.gid)))?;
         }
         if place.default_acl {
             attributes::remove(place.fd.as_fd(), name, b"system.posix_acl_access")?;
         }
-        if !plain {
+        if owners.is_none() && !plain {
             rustix::fs::fchmod(&file, Mode::from(dress.mode))?;
         }
         let mut set = Attributes::new();
@@ -64,6 +71,7 @@ impl Applier<'_> {
             rustix::fs::fchmod(&file, Mode::from(dress.mode))?;
             stat = stat_of(file.as_fd())?;
         }
+        let stat = self.root.beneath().seen(stat);
         let card = Card { stat, hash, attributes: Some(attributes::digest(&set)) };
         self.applied.journal.note(&place.real, name, What::Put(card));
         Ok(())

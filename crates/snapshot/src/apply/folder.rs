@@ -166,7 +166,7 @@ impl Applier<'_> {
             }
         }
         let dress = Dress { mtime: None, ..self.dress(entry) };
-        place::dress(at, name, Kind::Dir, &dress, real, &mut self.shortfalls)?;
+        place::dress(at, name, Kind::Dir, &dress, self.root.beneath().owners(), real, &mut self.shortfalls)?;
         Ok(())
     }
 
@@ -182,7 +182,11 @@ impl Applier<'_> {
         if let Some(name) = path.file_name() {
             let attributes =
                 if pending.bare { Attributes::new() } else { attributes::read(fd.as_fd(), b".", Kind::Dir)? };
-            let card = Card { stat, hash: NO_HASH, attributes: Some(attributes::digest(&attributes)) };
+            let card = Card {
+                stat: self.root.beneath().seen(stat),
+                hash: NO_HASH,
+                attributes: Some(attributes::digest(&attributes)),
+            };
             let above = path.parent().unwrap_or(Path::new("/"));
             self.applied.journal.note(above, name.as_bytes(), What::Put(card));
         }

@@ -57,7 +57,7 @@ impl Applier<'_> {
             }
             done => done.map_err(missing)?,
         }
-        let stat = stat_at(place.fd.as_fd(), name)?;
+        let stat = self.root.beneath().seen(stat_at(place.fd.as_fd(), name)?);
         self.applied.journal.note(&place.real, name, What::Linked(target_real, stat));
         let names = self.linked.entry((stat.dev, stat.ino)).or_default();
         if names.is_empty() {

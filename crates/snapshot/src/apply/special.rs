@@ -44,7 +44,8 @@ impl Applier<'_> {
         if place.default_acl && kind != Kind::Symlink {
             attributes::remove(place.fd.as_fd(), name, b"system.posix_acl_access")?;
         }
-        place::dress(place.fd.as_fd(), name, kind, &self.dress(entry), real, &mut self.shortfalls)?;
+        let owners = self.root.beneath().owners();
+        place::dress(place.fd.as_fd(), name, kind, &self.dress(entry), owners, real, &mut self.shortfalls)?;
         let hash = if kind == Kind::Symlink { content::of_bytes(&entry.link) } else { NO_HASH };
         self.note(place, name, kind, hash)
     }
@@ -66,7 +67,7 @@ impl Applier<'_> {
     }
 
     pub(super) fn note(&mut self, place: &Place, name: &[u8], kind: Kind, hash: [u8; 16]) -> Made {
-        let stat = stat_at(place.fd.as_fd(), name)?;
+        let stat = self.root.beneath().seen(stat_at(place.fd.as_fd(), name)?);
         let attributes = attributes::read(place.fd.as_fd(), name, kind)?;
         let card = Card { stat, hash, attributes: Some(attributes::digest(&attributes)) };
         self.applied.journal.note(&place.real, name, What::Put(card));

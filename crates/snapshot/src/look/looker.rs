@@ -104,7 +104,7 @@ impl<'a, 'b> Looker<'a, 'b> {
             }
             let stat = match beneath::stat_at(fd.as_fd(), entry.file_name()) {
                 Err(Errno::NOENT) => continue,
-                stat => stat?,
+                stat => self.look.beneath.seen(stat?),
             };
             // Entries stand in the index in the order in which their folder lists them, if they came in by a look: the
             // next one is mostly behind the last one, and no table is needed to find it.

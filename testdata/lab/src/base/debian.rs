@@ -43,6 +43,21 @@ pub(super) fn layer(layout: &Layout, scratch: &Scratch, include: &[&str], hook: 
     layer
 }
 
+/// Fills a folder that becomes an image's /etc/apt: with it, packages are installed from where this machine has them.
+pub(crate) fn apt_of_the_machine(folder: &Path) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let (lists, options) = (folder.join("sources.list.d"), folder.join("apt.conf.d"));
+    for folder in [&lists, &options] {
+        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    }
+    let sources = sources(&scratch)?.into_iter().map(|path| (path, &lists));
+    for (path, folder) in sources.chain([(apt_options(&scratch)?, &options)]) {
+        let name = path.file_name().context("it was given a name")?;
+        fs::copy(&path, folder.join(name)).with_context(|| format!("copy {}", path.display()))?;
+    }
+    Ok(())
+}
+
 /// The machine's own sources of this release, without those of other vendors: files that mmdebstrap can read.
 fn sources(scratch: &Scratch) -> Result<Vec<PathBuf>> {
     let folder = Path::new("/etc/apt/sources.list.d");
