@@ -366,10 +366,8 @@ impl<'a> StageBuilder<'a> {
             self.unpack()?;
         }
         let layers = std::mem::take(&mut self.layers);
-        let annotations = match self.planned.is_target {
-            true => self.shop.request.annotations.iter().cloned().collect(),
-            false => BTreeMap::new(),
-        };
+        let annotations = if self.planned.is_target { self.shop.request.annotations.as_slice() } else { &[] };
+        let annotations = annotations.iter().cloned().collect();
         let image = Image { config, layers, format: self.format, annotations };
         let index = self.planned.index;
         let folder = self.shop.work.stage(index);

@@ -260,7 +260,9 @@ mod tests {
             change(&path);
             let blobs = BlobDir::open(self.folder.path().join("blobs")).unwrap();
             let orders = mounts.save(&Platform::host(), &blobs, &Silent);
-            orders.iter().for_each(|order| Cache::put(shelf, &order.tag, &order.image).unwrap());
+            for order in &orders {
+                Cache::put(shelf, &order.tag, &order.image).unwrap();
+            }
             orders.len()
         }
     }
