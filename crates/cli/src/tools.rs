@@ -29,6 +29,7 @@ pub(crate) struct Toolbox {
 }
 
 /// What the user said about the place to build in.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own that users set one by one")]
 pub(crate) struct Container<'a> {
     /// Kaniko's folder, in which the work folder lies.
     pub(crate) own_folder: &'a Path,

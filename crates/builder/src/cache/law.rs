@@ -73,6 +73,7 @@ fn request() -> BuildRequest {
         platform: "linux/amd64".parse().unwrap(),
         snapshot_mode: SnapshotMode::Full,
         single_snapshot: false,
+        materialize: false,
         compression: Compression::GZIP,
         image_format: None,
         destinations: Vec::new(),
