@@ -1,6 +1,6 @@
 //! One look at a tree: which entries are as the index knows them, which are not, which are new, which are gone.
 //!
-//! The index is only read while threads look; what they find is put into it afterwards ([`conclude`]).
+//! The index is only read while threads look; what they find is put into it afterwards ([`conclude()`]).
 
 mod conclude;
 mod folder;

@@ -142,7 +142,9 @@ impl Stand {
         let paths = [(&context, WORKSPACE), (&folder, CASE), (&out.to_owned(), OUT)];
         let paths = paths.map(|(path, shown)| (path.display().to_string(), shown));
         let mut zuwai = person.zuwai(&folder);
-        zuwai.arg("--isolation=namespace").args(self.arguments(case, &paths[0].0, &paths[2].0)?);
+        let real = |text: String| paths.iter().fold(text, |text, (path, shown)| text.replace(shown, path));
+        let arguments = self.arguments(case, WORKSPACE, OUT)?.into_iter().map(real);
+        zuwai.arg("--isolation=namespace").args(arguments);
         let mut output = command::run(&mut zuwai, Duration::from_mins(3))?;
         for stream in [&mut output.stdout, &mut output.stderr] {
             let text = String::from_utf8_lossy(stream).into_owned();
