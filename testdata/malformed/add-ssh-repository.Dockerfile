@@ -1,0 +1,2 @@
+FROM busybox
+ADD git@example.com:a/b.git /x

@@ -1,0 +1,3 @@
+FROM busybox
+COPY --chown=app \
+  --chmdo=644 a b

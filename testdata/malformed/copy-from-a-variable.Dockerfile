@@ -1,0 +1,3 @@
+FROM busybox
+ARG x
+COPY --from=$x a b

@@ -1,0 +1,3 @@
+FROM busybox
+ENV b=x
+ENV a=${b#\a}

@@ -1,0 +1,4 @@
+# escape=`
+FROM busybox
+ENV a=1 `
+  b

@@ -1,0 +1,3 @@
+FROM busybox
+ENV a=1 \
+  b

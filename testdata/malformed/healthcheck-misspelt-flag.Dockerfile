@@ -1,0 +1,2 @@
+FROM busybox
+HEALTHCHECK --intervall=1s CMD true

@@ -1,0 +1,4 @@
+FROM busybox
+COPY <<a <<b /d/
+1
+a

@@ -1,0 +1,4 @@
+FROM busybox
+COPY <<a/b /x
+x
+a/b

@@ -1,0 +1,2 @@
+FROM busybox
+RUN --mount=target=/x,mode=0755 true

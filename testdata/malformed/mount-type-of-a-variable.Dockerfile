@@ -1,0 +1,3 @@
+FROM busybox
+ENV t=nope
+RUN --mount=type=$t,target=/x true

@@ -1,0 +1,2 @@
+FROM busybox
+ONBUILD RUN --mount=type=x,target=/y true
