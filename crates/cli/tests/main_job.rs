@@ -238,7 +238,7 @@ fn a_command_of_another_user_without_the_capability_for_it_names_the_capability(
             .run(["--context=dir:///context", "--no-push", "--dockerfile=/context/Dockerfile"])
             .unwrap();
         assert_eq!(output.code(), 1, "{output}");
-        let hint = format!("add {missing} to the container's capabilities");
+        let hint = format!("add {missing} to securityContext.capabilities of the Pod");
         assert!(output.err().contains(&hint) && output.err().contains("Dockerfile:3"), "{output}");
     }
 }
