@@ -1,6 +1,8 @@
 //! What a user is told of a Dockerfile that is wrong: one test for all of `testdata/malformed`, in this process. Each
 //! `NAME.Dockerfile` has its `NAME.error`: place, message, the lines, a way out. `ZUWAI_BLESS=1` writes what comes out.
 
+#![allow(clippy::unwrap_used)] // Where a helper fails, the test fails.
+
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
@@ -92,7 +94,7 @@ fn no_mixture_of_dockerfiles_is_more_than_refused() {
     let mut state = 42;
     for round in 0..rounds {
         let mut text = seeds[next(&mut state) % seeds.len()].clone();
-        for _ in 0..1 + next(&mut state) % 6 {
+        for _ in 0..=(next(&mut state) % 6) {
             let at = next(&mut state) % (text.len() + 1);
             match next(&mut state) % 4 {
                 0 => drop(text.splice(at..at, PIECES[next(&mut state) % PIECES.len()].bytes())),
