@@ -44,14 +44,6 @@ impl Isolation for FilesOnly {
         Err(self.refused())
     }
 
-    fn recover(&self, _: &Path, _: &Path) -> Result<(), IsolationError> {
-        Ok(())
-    }
-
-    fn begin(&self, _: &Path, _: &Path) -> Result<(), IsolationError> {
-        Ok(())
-    }
-
     fn enter(&self, folder: &Path) -> Result<RootFs, IsolationError> {
         private_root::make(folder)?;
         let ignore = private_root::ignore(&self.options.ignored);
@@ -64,14 +56,6 @@ impl Isolation for FilesOnly {
 
     fn leave(&self, root: &RootFs, folder: &Path) -> Result<(), IsolationError> {
         private_root::leave(root, folder)
-    }
-
-    fn end(&self, _: &Path, _: &Path) -> Result<(), IsolationError> {
-        Ok(())
-    }
-
-    fn moved(&self, context: &Path, _: &Path) -> PathBuf {
-        context.to_owned()
     }
 
     fn run(&self, _: &RootFs, _: &Command, _: &OutputSink<'_>, _: &Cancel) -> Result<Exit, IsolationError> {

@@ -12,6 +12,7 @@ mod running;
 mod sandbox;
 mod spawn;
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,12 +50,17 @@ pub trait Isolation: Send + Sync {
     }
 
     /// Finishes what a build that was killed left unfinished: what it had parked is put back, and its image's files go
-    /// to `leftover`. Called before anything else; does nothing where nothing was left.
-    fn recover(&self, parked: &Path, leftover: &Path) -> Result<(), IsolationError>;
+    /// to `leftover`. Called before anything else; does nothing where nothing was left, as where each stage has a folder
+    /// of its own.
+    fn recover(&self, _parked: &Path, _leftover: &Path) -> Result<(), IsolationError> {
+        Ok(())
+    }
 
     /// Makes room for the first stage. What lay in the place where images are built is kept in `parked`. When this fails,
     /// everything lies where it lay before, or the error says where it is.
-    fn begin(&self, parked: &Path, context: &Path) -> Result<(), IsolationError>;
+    fn begin(&self, _parked: &Path, _context: &Path) -> Result<(), IsolationError> {
+        Ok(())
+    }
 
     /// An empty root filesystem for a stage, with everything in it that is no part of an image marked as ignored.
     /// `folder` is where the stage will be found once it is done; it does not exist yet.
@@ -64,26 +70,31 @@ pub trait Isolation: Send + Sync {
     fn leave(&self, root: &RootFs, folder: &Path) -> Result<(), IsolationError>;
 
     /// Puts back what `begin` has parked. Whatever else lies in the place where images are built is moved to `leftover`.
-    fn end(&self, parked: &Path, leftover: &Path) -> Result<(), IsolationError>;
+    fn end(&self, _parked: &Path, _leftover: &Path) -> Result<(), IsolationError> {
+        Ok(())
+    }
 
     /// Where the build context that was given to [`Isolation::begin`] is found while the build goes on.
-    fn moved(&self, context: &Path, parked: &Path) -> PathBuf;
+    fn moved(&self, context: &Path, _parked: &Path) -> PathBuf {
+        context.to_owned()
+    }
+
+    /// Why a command cannot have here what it asks for; `None` where it can.
+    fn lacks(&self, wish: Wish<'_>) -> Option<&'static str> {
+        Some(match wish {
+            Wish::Offline => {
+                "a command shares the network of the container it runs in; the isolation `namespace` can part them"
+            }
+            Wish::Insecure => "a command has the rights of the container it runs in and no more",
+            Wish::Device(_) => "a command has the devices of the container it runs in",
+        })
+    }
 
     /// Refuses what a command asks for and cannot have here. Called before anything is downloaded.
     fn check(&self, wish: Wish<'_>) -> Result<(), IsolationError> {
-        match wish {
-            Wish::Offline => Err(IsolationError::NotHere {
-                what: "--network=none".to_owned(),
-                why: "a command shares the network of the container it runs in; the isolation `namespace` can part them",
-            }),
-            Wish::Insecure => Err(IsolationError::NotHere {
-                what: "--security=insecure".to_owned(),
-                why: "a command has the rights of the container it runs in and no more",
-            }),
-            Wish::Device(name) => Err(IsolationError::NotHere {
-                what: format!("--device={name}"),
-                why: "a command has the devices of the container it runs in",
-            }),
+        match self.lacks(wish) {
+            Some(why) => Err(IsolationError::NotHere { what: wish.to_string(), why }),
+            None => Ok(()),
         }
     }
 
@@ -115,6 +126,17 @@ pub enum Wish<'a> {
     Insecure,
     /// A device, by its name in the Container Device Interface.
     Device(&'a str),
+}
+
+impl fmt::Display for Wish<'_> {
+    /// The flag that asks for it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Wish::Offline => formatter.write_str("--network=none"),
+            Wish::Insecure => formatter.write_str("--security=insecure"),
+            Wish::Device(name) => write!(formatter, "--device={name}"),
+        }
+    }
 }
 
 /// Takes a command's output: the stream, and the bytes of one read.

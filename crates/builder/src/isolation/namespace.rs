@@ -78,10 +78,6 @@ const PROVIDED: [&str; 2] = ["resolv.conf", "hosts"];
 const HOST_NAME: &str = "zuwai";
 
 impl Isolation for Namespace {
-    fn recover(&self, _: &Path, _: &Path) -> Result<(), IsolationError> {
-        Ok(())
-    }
-
     fn begin(&self, parked: &Path, _: &Path) -> Result<(), IsolationError> {
         let folder = parked.with_file_name("provided");
         let hosts = [self.options.hosts.as_slice(), b"\n127.0.0.1 ", HOST_NAME.as_bytes(), b"\n"].concat();
@@ -104,25 +100,11 @@ impl Isolation for Namespace {
         private_root::leave(root, folder)
     }
 
-    fn end(&self, _: &Path, _: &Path) -> Result<(), IsolationError> {
-        Ok(())
-    }
-
-    fn moved(&self, context: &Path, _: &Path) -> PathBuf {
-        context.to_owned()
-    }
-
-    fn check(&self, wish: Wish<'_>) -> Result<(), IsolationError> {
+    fn lacks(&self, wish: Wish<'_>) -> Option<&'static str> {
         match wish {
-            Wish::Offline => Ok(()),
-            Wish::Insecure => Err(IsolationError::NotHere {
-                what: "--security=insecure".to_owned(),
-                why: "a command has no rights outside its own namespaces",
-            }),
-            Wish::Device(name) => Err(IsolationError::NotHere {
-                what: format!("--device={name}"),
-                why: "a command has the devices that every container has",
-            }),
+            Wish::Offline => None,
+            Wish::Insecure => Some("a command has no rights outside its own namespaces"),
+            Wish::Device(_) => Some("a command has the devices that every container has"),
         }
     }
 
@@ -138,7 +120,8 @@ impl Isolation for Namespace {
         let steps = steps(root.path(), &places, command.network);
         let sandbox = Sandbox::new(steps, command.network == Network::None);
         let exit = running::run(command, Some(sandbox), output, cancel);
-        for (_, stub) in places {
+        // The last first: what was made for one of them may hold the next.
+        for (_, stub) in places.into_iter().rev() {
             stub.remove()?;
         }
         exit
