@@ -129,6 +129,15 @@ pub struct AgentRequest {
     pub socket: PathBuf,
 }
 
+impl BuildRequest {
+    /// The latest time in whole seconds since 1970, as layers have it.
+    pub(crate) fn latest_mtime(&self) -> Option<i64> {
+        let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        let time = self.latest_time?.duration_since(SystemTime::UNIX_EPOCH);
+        Some(time.map_or_else(|before| -seconds(before.duration()), seconds))
+    }
+}
+
 /// Where the build context comes from.
 #[derive(Debug, Clone)]
 pub struct ContextRequest {

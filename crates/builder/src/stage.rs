@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use zuwai_registry::{BlobDir, Digest, History, Image, ImageFormat, Layer, LayerWriter};
 use zuwai_snapshot::{ApplyOptions, RootFs, Scope, Snapshotter, WriteOptions, apply_tar, write_tar};
@@ -61,15 +61,6 @@ struct Done {
     handed_on: Option<Live>,
     /// Images unpacked for COPY --from, by manifest digest.
     aside: BTreeMap<Digest, Arc<RootFs>>,
-}
-
-/// Whole seconds, as layers have them.
-pub(crate) fn seconds_since_1970(time: SystemTime) -> i64 {
-    let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-    match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(after) => seconds(after),
-        Err(before) => -seconds(before.duration()),
-    }
 }
 
 /// A root filesystem that is unpacked, and what is known of it.
@@ -308,8 +299,7 @@ impl<'a> StageBuilder<'a> {
         let writer = LayerWriter::new(&self.shop.blobs, self.shop.request.compression, self.format);
         let inner = BufWriter::with_capacity(128 * 1024, writer.map_err(BuildError::Pack)?);
         let mut writer = Cancellable { inner, cancel: self.shop.tools.cancel };
-        let latest_mtime = self.shop.request.latest_time.map(seconds_since_1970);
-        let options = WriteOptions { latest_mtime, ..WriteOptions::default() };
+        let options = WriteOptions { latest_mtime: self.shop.request.latest_mtime(), ..WriteOptions::default() };
         let written = write_tar(&changes, &live.root, &mut writer, &options)?;
         live.snapshotter.learn(&changes, &written);
         let writer = writer.inner.into_inner().map_err(|error| BuildError::Pack(error.into_error()))?;

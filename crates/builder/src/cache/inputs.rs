@@ -11,7 +11,6 @@ use super::key::{Inputs, Key, Kind};
 use crate::instruction::{Action, CopyAction, Mount, MountKind, RunAction, WorkdirAction};
 use crate::request::{BuildRequest, CacheRequest};
 use crate::settings::Settings;
-use crate::stage::seconds_since_1970;
 use crate::step::{StepError, absolute, names_folder};
 
 /// What a stage begins with when it begins with an image or with nothing. Of the base's configuration nothing is taken
@@ -28,7 +27,7 @@ pub(super) fn of_base(name: &str, image: Option<&Image>, request: &BuildRequest,
     inputs.show(Kind::Setting, "--compression", &compression);
     inputs.show(Kind::Setting, "--snapshot-mode", &format!("{:?}", request.snapshot_mode).to_lowercase());
     inputs.show(Kind::Setting, "--single-snapshot", if request.single_snapshot { "true" } else { "false" });
-    let latest = request.latest_time.map(seconds_since_1970).map(|time| time.to_string());
+    let latest = request.latest_mtime().map(|time| time.to_string());
     inputs.show(Kind::Setting, "--reproducible", latest.as_deref().unwrap_or("false"));
     let mut ignored: Vec<String> = cache.ignored.iter().map(|path| path.display().to_string()).collect();
     ignored.sort();
