@@ -304,6 +304,7 @@ impl Values {
             return Ok(());
         }
         let name = match flag.state {
+            State::Alias(name) if flag.group != Group::Old => name,
             State::Alias(name) => {
                 self.warnings.push(format!("--{} is an old spelling: write --{name}", flag.name));
                 name

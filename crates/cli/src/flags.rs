@@ -45,7 +45,7 @@ pub(crate) enum Kind {
 pub(crate) enum State {
     /// It does what it says.
     Works,
-    /// It is an old spelling of another one.
+    /// It is another name of another one; in the group of old spellings, one that is warned of.
     Alias(&'static str),
     /// It is read and changes nothing: why that is right.
     Accepted(&'static str),
@@ -156,7 +156,7 @@ pub(crate) static FLAGS: &[Flag] = &[
         Build,
         "The platform to build for [default: this machine's]",
     ),
-    flag("platform", Text("OS/ARCH[/VARIANT]"), Alias("custom-platform"), Old, ""),
+    flag("platform", Text("OS/ARCH[/VARIANT]"), Alias("custom-platform"), Build, "The same, as docker calls it"),
     flag(
         "secret",
         List("id=ID[,src=FILE][,env=VAR]"),
@@ -547,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_spelling_stands_for_a_flag_of_the_same_kind() {
+    fn another_name_stands_for_a_flag_of_the_same_kind() {
         for flag in FLAGS {
             if let State::Alias(name) = flag.state {
                 assert_eq!(Flag::named(name).kind, flag.kind, "{}", flag.name);
