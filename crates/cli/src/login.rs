@@ -1,9 +1,8 @@
 //! `login` and `logout`: a credential is kept in the docker config, or by the program it names, as docker does it.
 
+use std::io;
 use std::io::Read as _;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::{env, io};
 
 use zuwai_registry::auth::{self, Kept, Keychain, KeychainError, LoginError};
 use zuwai_registry::{Client, Credential, Reference, Resolved};
@@ -53,7 +52,7 @@ pub(crate) fn login(program: &str, login: &Login, environment: &Environment, con
     if password.is_empty() {
         return Err(usage("password is blank"));
     }
-    let own_folder = own_folder(program, &login.values, environment)?;
+    let (_, own_folder) = machine::folders(login.values.text("kaniko-dir"), environment, program, "error")?;
     let options = registry_options::client(&login.values, machine::transport(environment, &own_folder))
         .map_err(|error| Failure::new(format!("error: {error}"), error.hint))?;
     let failed = |error: &zuwai_registry::RegistryError| Failure::of("error logging in", error, error.hint());
@@ -87,7 +86,7 @@ pub(crate) fn logout(
     console: &Console,
 ) -> Result<(), Failure> {
     let registry = registry(words)?;
-    let own_folder = own_folder(program, values, environment)?;
+    let (_, own_folder) = machine::folders(values.text("kaniko-dir"), environment, program, "error")?;
     let path = credentials::file_to_change(environment, &own_folder);
     let helpers = credentials::helper_options(environment, &own_folder);
     let text = match auth::logout(&path, &helpers, &registry).map_err(|error| of_file(&error))? {
@@ -109,12 +108,6 @@ fn registry(words: &[String]) -> Result<String, Failure> {
         }
         _ => Err(Failure::new("error: more than one registry is named", None)),
     }
-}
-
-fn own_folder(program: &str, values: &Values, environment: &Environment) -> Result<PathBuf, Failure> {
-    let current_directory =
-        env::current_dir().map_err(|error| Failure::of("error: find the current directory", &error, None))?;
-    Ok(current_directory.join(machine::own_folder(values.text("kaniko-dir"), environment, program)))
 }
 
 fn of_file(error: &LoginError) -> Failure {

@@ -10,6 +10,7 @@ use zuwai_registry::transport::certificates_from_pem;
 use zuwai_registry::{Proxies, TransportOptions};
 
 use crate::environment::Environment;
+use crate::error::Failure;
 
 /// Where distributions keep the certificates of the authorities they trust, and Go looks for them.
 const CERTIFICATE_FILES: [&str; 6] = [
@@ -40,6 +41,19 @@ pub(crate) fn own_folder(asked: Option<&str>, environment: &Environment, program
     let asked = asked.or_else(|| environment.text("KANIKO_DIR")).map(PathBuf::from);
     let beside = || executable().filter(|_| program == "executor")?.parent().map(Path::to_owned);
     asked.or_else(beside).unwrap_or_else(|| PathBuf::from("/kaniko"))
+}
+
+/// The folder that the user stands in, and the folder of Kaniko as an absolute path. `attempt` is what fails without.
+pub(crate) fn folders(
+    asked: Option<&str>,
+    environment: &Environment,
+    program: &str,
+    attempt: &str,
+) -> Result<(PathBuf, PathBuf), Failure> {
+    let current_directory = env::current_dir()
+        .map_err(|error| Failure::of(&format!("{attempt}: find the current directory"), &error, None))?;
+    let own_folder = current_directory.join(own_folder(asked, environment, program));
+    Ok((current_directory, own_folder))
 }
 
 /// The file this program was started from.

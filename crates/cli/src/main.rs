@@ -127,9 +127,8 @@ fn tell_failure(failure: &Failure, console: &Console, options: LogOptions) {
 }
 
 fn build(program: &str, values: &Values, environment: &Environment, console: &Console) -> Result<(), Failure> {
-    let current_directory = env::current_dir()
-        .map_err(|error| Failure::of("error building image: find the current directory", &error, None))?;
-    let own_folder = current_directory.join(machine::own_folder(values.text("kaniko-dir"), environment, program));
+    let (current_directory, own_folder) =
+        machine::folders(values.text("kaniko-dir"), environment, program, "error building image")?;
     let transport = machine::transport(environment, &own_folder);
     let wanted = request::wanted(values, environment, &current_directory, transport)
         .map_err(|misuse| Failure::new(format!("error: {misuse}"), misuse.hint))?;

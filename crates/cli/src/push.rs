@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{env, fs, io};
+use std::{fs, io};
 
 use zuwai_registry::layout::Layout;
 use zuwai_registry::{BlobDir, Client, Graph, Reference, RegistryError, archive};
@@ -35,9 +35,7 @@ pub(crate) fn push(
         return Err(usage("push: where it is to be pushed is not named".to_owned(), how));
     }
     let misuse = |error: crate::args::UsageError| Failure::new(format!("error: {error}"), error.hint);
-    let current_directory = env::current_dir()
-        .map_err(|error| Failure::of("error pushing image: find the current directory", &error, None))?;
-    let own_folder = current_directory.join(machine::own_folder(values.text("kaniko-dir"), environment, program));
+    let (_, own_folder) = machine::folders(values.text("kaniko-dir"), environment, program, "error pushing image")?;
     let options = registry_options::client(values, machine::transport(environment, &own_folder)).map_err(misuse)?;
     let helpers = registry_options::credential_helpers(values).map_err(misuse)?;
     let (keychain, unread) = credentials::keychain(environment, &own_folder, &helpers, &options.transport);

@@ -104,10 +104,9 @@ pub(crate) fn warm(
     environment: &Environment,
     console: &Console,
 ) -> Result<(), Failure> {
-    let current_directory = std::env::current_dir()
-        .map_err(|error| Failure::of("error warming the cache: find the current directory", &error, None))?;
+    let (current_directory, own_folder) =
+        machine::folders(values.text("kaniko-dir"), environment, program, "error warming the cache")?;
     let misuse = |misuse: UsageError| Failure::new(format!("error: {misuse}"), misuse.hint);
-    let own_folder = current_directory.join(machine::own_folder(values.text("kaniko-dir"), environment, program));
     let mut warnings = values.warnings.clone();
     let wanted = WarmRequest {
         images: values.list("image").iter().filter(|name| !name.is_empty()).cloned().collect(),
