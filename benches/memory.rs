@@ -3,39 +3,22 @@
 //! large is done once.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
-#![allow(unsafe_code)] // An allocator that counts can only be written so.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "../crates/snapshot/tests/counting/mod.rs"]
+mod counting;
+
 use std::fs;
 use std::io::{Read, Write as _};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use counting::{Counting, LIVE};
 use zuwai_benches::ground::Ground;
 use zuwai_benches::{floor, tree};
 use zuwai_registry::{BlobDir, Compression, ImageFormat, LayerWriter};
 use zuwai_snapshot::{
     ApplyOptions, Change, ChangeKind, Ignore, RootFs, SnapshotMode, WriteOptions, apply_tar, write_tar,
 };
-
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the promises of `GlobalAlloc::alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the promises of `GlobalAlloc::dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
