@@ -54,9 +54,9 @@ pub enum Event<'a> {
         /// The base as the Dockerfile names it.
         base: &'a str,
     },
-    /// All of the base is written.
+    /// Layers are written: all of a base, those that came out of the cache since, or an image that COPY takes files from.
     Unpacked {
-        /// How many entries its layers have.
+        /// How many entries they have.
         entries: usize,
     },
     /// An instruction begins.

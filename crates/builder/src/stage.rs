@@ -228,16 +228,17 @@ impl<'a> StageBuilder<'a> {
 
     /// Makes the root filesystem what the layers so far say, as far as no step before did.
     fn unpack(&mut self) -> Result<(), BuildError> {
-        let (mut live, entered) = match self.live.take() {
-            Some(live) => (live, false),
-            None => (self.enter()?, true),
+        let mut live = match self.live.take() {
+            Some(live) if live.applied == self.layers.len() => {
+                self.live = Some(live);
+                return Ok(());
+            }
+            Some(live) => live,
+            None => self.enter()?,
         };
         let missing = &self.layers[live.applied..];
-        let entries = self.apply(missing, &live.root, &self.planned.base_name, Some(live.snapshotter.as_mut()))?;
+        self.apply(missing, &live.root, &self.planned.base_name, Some(live.snapshotter.as_mut()))?;
         live.applied = self.layers.len();
-        if entered {
-            self.shop.tools.observer.event(&Event::Unpacked { entries });
-        }
         self.live = Some(live);
         Ok(())
     }
@@ -266,7 +267,7 @@ impl<'a> StageBuilder<'a> {
         root: &RootFs,
         image: &str,
         mut snapshotter: Option<&mut (dyn Snapshotter + 'static)>,
-    ) -> Result<usize, BuildError> {
+    ) -> Result<(), BuildError> {
         self.shop.tools.client.prefetch(layers);
         let mut entries = 0;
         for layer in layers {
@@ -286,7 +287,8 @@ impl<'a> StageBuilder<'a> {
             }
             entries += applied.entries;
         }
-        Ok(entries)
+        self.shop.tools.observer.event(&Event::Unpacked { entries });
+        Ok(())
     }
 
     /// Finds what changed and makes a layer of it.

@@ -55,6 +55,9 @@ impl Console {
             }
             Event::Unpacking { base } if told.instruction.is_empty() => info(format!("Unpacking rootfs of {base}")),
             Event::Unpacking { .. } => info(format!("Unpacking rootfs as cmd {} requires it.", told.instruction)),
+            Event::Unpacked { entries } => {
+                info(format!("Unpacked {entries} {}", if *entries == 1 { "entry" } else { "entries" }))
+            }
             Event::StepStarted { text, .. } => {
                 (*text).clone_into(&mut told.instruction);
                 info((*text).to_owned())
@@ -165,6 +168,8 @@ mod tests {
             ),
             (step, "RUN mvn clean package"),
             (Event::Unpacking { base: "x" }, "Unpacking rootfs as cmd RUN mvn clean package requires it."),
+            (Event::Unpacked { entries: 8804 }, "Unpacked 8804 entries"),
+            (Event::Unpacked { entries: 1 }, "Unpacked 1 entry"),
             (
                 Event::StageStarted { index: 1, name: None, base: "maven" },
                 "Building stage 'maven' [idx: '1', base-idx: '0']",
