@@ -42,6 +42,16 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Makes one whose containers have their root file systems on an ext4 of so many bytes, as a node's are, rather than on
+    /// a tmpfs.
+    pub fn on_a_disk(bytes: u64, image_stores: &[&Path]) -> Result<Self> {
+        let scratch = Scratch::new()?;
+        let graph = scratch.disk("graph", bytes)?;
+        let engine = Self { scratch, containers: AtomicUsize::new(0) };
+        engine.configure(&graph, image_stores)?;
+        Ok(engine)
+    }
+
     /// Makes one whose images lie in `graph` and stay there when it is dropped.
     pub fn keeping_images_in(graph: &Path) -> Result<Self> {
         let engine = Self { scratch: Scratch::new()?, containers: AtomicUsize::new(0) };

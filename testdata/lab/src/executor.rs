@@ -60,6 +60,12 @@ impl Executor {
         Ok(Self { engine: Engine::in_little_space(bytes, &[&store])? })
     }
 
+    /// The same, with files on an ext4 of so many bytes, as a node has them.
+    pub fn on_a_disk(binary: &Path, bytes: u64) -> Result<Self> {
+        let store = image_store(binary, Variant::Plain)?;
+        Ok(Self { engine: Engine::on_a_disk(bytes, &[&store])? })
+    }
+
     /// A container of it. Its arguments are those of `/kaniko/executor`.
     pub fn container(&self) -> Container<'_> {
         self.engine.container(IMAGE)

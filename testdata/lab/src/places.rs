@@ -4,10 +4,13 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
+
+use crate::command::must;
 
 /// The root of the repository.
 pub fn repository() -> PathBuf {
@@ -56,6 +59,19 @@ impl Scratch {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Makes a folder in it that is an ext4 of so many bytes, of which it takes what is written. Under a scratch folder in
+    /// memory it is a disk as fast as memory; a tmpfs is no disk to a program that asks what a ctime is worth.
+    pub fn disk(&self, name: &str, bytes: u64) -> Result<PathBuf> {
+        let (image, path) = (self.path.join(format!("{name}.ext4")), self.folder(name)?);
+        let file = fs::File::create(&image).with_context(|| format!("make {}", image.display()))?;
+        file.set_len(bytes).with_context(|| format!("make {}", image.display()))?;
+        let mut format = Command::new("mkfs.ext4");
+        must(format.args(["-q", "-O", "^has_journal", "-E", "lazy_itable_init=0"]).arg(&image))?;
+        // Gone with the scratch folder, which detaches what is mounted in it.
+        must(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&path))?;
+        Ok(path)
     }
 
     /// Makes a folder in it.

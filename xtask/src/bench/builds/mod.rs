@@ -1,9 +1,10 @@
 //! `cargo xtask bench builds`: whole builds, cold, in an unprivileged container, beside what people use today on the same
-//! machine in the same run. Contexts, containers' files and the registry are in memory where the machine has enough of it:
-//! what is compared is work, not a disk.
+//! machine in the same run. Contexts and the registry are in memory where the machine has enough of it, and the files of
+//! containers on an ext4 that is: what is compared is work, not a disk.
 
 pub(super) mod cost;
 mod peers;
+mod picture;
 mod report;
 mod subject;
 
@@ -22,7 +23,7 @@ use zuwai_lab::{Executor, Meter, Registry, Scratch, packages};
 
 use self::cost::Cost;
 use self::peers::Buildah;
-use self::report::Row;
+use self::report::{Row, State};
 use self::subject::{SUBJECTS, Subject};
 use super::table::Table;
 use crate::cargo;
@@ -43,10 +44,16 @@ pub(crate) fn run(words: &[String]) -> Result<Vec<Table>> {
     let mut rows = Vec::new();
     for subject in &wanted {
         eprintln!("xtask: {}) {}", subject.letter, subject.about);
-        rows.push(bench.row(subject)?);
-        eprintln!("{}", report::line(rows.last().expect("one was pushed")));
+        let more = bench.rows(subject)?;
+        for row in &more {
+            eprintln!("{}", report::line(row));
+        }
+        rows.extend(more);
     }
     report::keep(&rows)?;
+    if words.is_empty() {
+        picture::keep(&rows)?;
+    }
     Ok(vec![report::costs(&rows), report::movements(&rows), report::phases(&rows)])
 }
 
@@ -54,9 +61,12 @@ pub(crate) fn run(words: &[String]) -> Result<Vec<Table>> {
 struct Bench {
     registry: Registry,
     meter: Meter,
-    executor: Executor,
+    binary: PathBuf,
     measure: PathBuf,
 }
+
+/// What a row may write: the fat base, what it makes of it, and room to spare.
+const DISK: u64 = 12 << 30;
 
 /// One build by zuwai.
 struct Built {
@@ -75,32 +85,64 @@ impl Bench {
         let measure = cost::measuring_program()?;
         let registry = base::registry_of_its_own(&BASES, &Options::default())?;
         let meter = Meter::start(registry.port())?;
-        Ok(Self { executor: Executor::new(&binary)?, registry, meter, measure })
+        Ok(Self { registry, meter, binary, measure })
     }
 
-    fn row(&self, subject: &'static Subject) -> Result<Row> {
+    fn rows(&self, subject: &'static Subject) -> Result<Vec<Row>> {
         let mut runs = Vec::new();
         for number in 0..subject.repeats {
-            runs.push(self.zuwai(subject, &format!("zuwai-{}:{number}", subject.letter))?);
+            runs.push(self.cold(subject, &format!("zuwai-{}:cold-{number}", subject.letter))?);
         }
         runs.sort_by(|one, other| one.cost.cpu.total_cmp(&other.cost.cpu));
-        let built = runs.swap_remove(runs.len() / 2);
+        let mut built = vec![(State::Cold, runs.swap_remove(runs.len() / 2))];
+        built.extend(self.again(subject)?);
+
         let scratch = Scratch::new()?;
         let context = scratch.folder("context")?;
         subject.context(&context)?;
         let buildah = Buildah::new(&self.measure)?;
-        let name = format!("buildah-{}:1", subject.letter);
-        let cost = buildah.build(&context, &self.registry, &name)?;
-        let layers = self.layers(&name)?;
-        Ok(Row { subject, built, buildah: cost, buildah_layers: layers })
+        let mut rows = Vec::new();
+        for (state, built) in built {
+            if let (State::Changed, Some(change)) = (state, &subject.change) {
+                change.make(&context)?;
+            }
+            let name = format!("buildah-{}:{}", subject.letter, state.name());
+            let cost = buildah.build(&context, &self.registry, &name)?;
+            rows.push(Row { subject, state, built, buildah: cost, buildah_layers: self.layers(&name)? });
+        }
+        Ok(rows)
     }
 
-    /// One cold build: an empty container, nothing in the registry but the bases.
-    fn zuwai(&self, subject: &Subject, name: &str) -> Result<Built> {
+    /// A build where there is nothing but the bases in the registry.
+    fn cold(&self, subject: &Subject, name: &str) -> Result<Built> {
         let scratch = Scratch::new()?;
         let context = scratch.folder("context")?;
-        let out = scratch.folder("out")?;
         subject.context(&context)?;
+        self.build(subject, &context, name, &[])
+    }
+
+    /// Two builds in new containers that find in the registry what the same build has left there: of the same, and of what
+    /// was changed in one place.
+    fn again(&self, subject: &Subject) -> Result<Vec<(State, Built)>> {
+        let Some(change) = &subject.change else { return Ok(Vec::new()) };
+        let scratch = Scratch::new()?;
+        let context = scratch.folder("context")?;
+        subject.context(&context)?;
+        let cache = format!("--cache-repo=127.0.0.1:{}/zuwai-{}/cache", self.meter.port(), subject.letter);
+        let flags = ["--cache=true".to_owned(), "--cache-copy-layers".to_owned(), cache];
+        let name = |word: &str| format!("zuwai-{}:{word}", subject.letter);
+        self.build(subject, &context, &name("first"), &flags)?;
+        let warm = self.build(subject, &context, &name("warm"), &flags)?;
+        change.make(&context)?;
+        let changed = self.build(subject, &context, &name("changed"), &flags)?;
+        Ok(vec![(State::Warm, warm), (State::Changed, changed)])
+    }
+
+    /// One build, in an empty container.
+    fn build(&self, subject: &Subject, context: &Path, name: &str, flags: &[String]) -> Result<Built> {
+        let executor = Executor::on_a_disk(&self.binary, DISK)?;
+        let scratch = Scratch::new()?;
+        let out = scratch.folder("out")?;
         let host = format!("127.0.0.1:{}", self.meter.port());
         let arguments = [
             "/out/measured.json".to_owned(),
@@ -114,10 +156,13 @@ impl Bench {
         ];
         let asked = self.registry.requests().len();
         self.meter.take();
-        let container = self.executor.container().entrypoint("/lab/measure").mount(&self.measure, "/lab/measure");
-        let container = container.mount(&context, "/context").mount_writable(&out, "/out");
+        let container = executor.container().entrypoint("/lab/measure").mount(&self.measure, "/lab/measure");
+        let container = container.mount(context, "/context").mount_writable(&out, "/out");
         let container = container.env("BENCHMARK_FILE", "/out/phases.json").time_limit(Duration::from_mins(20));
-        container.run(arguments)?.success().with_context(|| format!("zuwai builds {}", subject.letter))?;
+        container
+            .run(arguments.iter().chain(flags))?
+            .success()
+            .with_context(|| format!("zuwai builds {}", subject.letter))?;
         Ok(Built {
             cost: Cost::read(&out.join("measured.json"))?,
             traffic: self.meter.take(),

@@ -13,12 +13,15 @@ use super::cost::Cost;
 /// buildah with a store of its own, empty at first.
 pub(super) struct Buildah {
     scratch: Scratch,
+    disk: PathBuf,
     measure: PathBuf,
 }
 
 impl Buildah {
     pub(super) fn new(measure: &Path) -> Result<Self> {
-        Ok(Self { scratch: Scratch::new()?, measure: measure.to_owned() })
+        let scratch = Scratch::new()?;
+        let disk = scratch.disk("disk", super::DISK)?;
+        Ok(Self { scratch, disk, measure: measure.to_owned() })
     }
 
     /// Pulls the bases, builds and pushes: the cost of the three together.
@@ -54,9 +57,9 @@ impl Buildah {
         let result = folder.join("measured.json");
         let mut command = Command::new(&self.measure);
         command.arg(&result).arg("buildah");
-        command.args(["--storage-driver=overlay", "--root"]).arg(folder.join("root"));
+        command.args(["--storage-driver=overlay", "--root"]).arg(self.disk.join("root"));
         command.arg("--runroot").arg(folder.join("run")).arg("--registries-conf").arg(registries);
-        command.args(words).args(more).env("TMPDIR", self.scratch.folder("tmp")?).env("HOME", folder);
+        command.args(words).args(more).env("TMPDIR", &self.disk).env("HOME", folder);
         run(&mut command, Duration::from_mins(30))?.success().with_context(|| format!("buildah {}", words[0]))?;
         Cost::read(&result)
     }
@@ -67,7 +70,7 @@ impl Drop for Buildah {
         // Its overlay mounts of containers that are no more; the files go with the scratch folder.
         let folder = self.scratch.path();
         let mut remove = Command::new("buildah");
-        remove.args(["--storage-driver=overlay", "--root"]).arg(folder.join("root"));
+        remove.args(["--storage-driver=overlay", "--root"]).arg(self.disk.join("root"));
         let _ = must(remove.arg("--runroot").arg(folder.join("run")).args(["rm", "--all"]).env("HOME", folder));
     }
 }

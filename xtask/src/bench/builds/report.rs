@@ -12,17 +12,56 @@ use super::cost::Cost;
 use super::subject::Subject;
 use crate::bench::table::{Table, seconds};
 
+/// What a build finds in the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Bases alone.
+    Cold,
+    /// All that it would make.
+    Warm,
+    /// What it would have made before the change.
+    Changed,
+}
+
+impl State {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            State::Cold => "cold",
+            State::Warm => "warm",
+            State::Changed => "changed",
+        }
+    }
+}
+
 /// One row of the table.
 pub(super) struct Row {
     pub(super) subject: &'static Subject,
+    pub(super) state: State,
     pub(super) built: Built,
     pub(super) buildah: Cost,
     pub(super) buildah_layers: Vec<u64>,
 }
 
+impl Row {
+    /// What it is, for the first column.
+    pub(super) fn title(&self) -> String {
+        match self.state {
+            State::Cold => format!("{}) {}", self.subject.letter, self.subject.about),
+            _ => self.name(),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self.state {
+            State::Cold => self.subject.letter.to_string(),
+            state => format!("{}, {}", self.subject.letter, state.name()),
+        }
+    }
+}
+
 /// Where the time of a row went, for a person who waits for the next.
 pub(super) fn line(row: &Row) -> String {
-    let mut text = format!("   {:.2} of buildah's CPU; seconds:", row.built.cost.cpu / row.buildah.cpu);
+    let mut text = format!("   {}: {:.2} of buildah's CPU; seconds:", row.name(), row.built.cost.cpu / row.buildah.cpu);
     for (name, seconds) in &row.built.phases {
         let _ = write!(text, "  {name} {seconds:.2}");
     }
@@ -32,20 +71,22 @@ pub(super) fn line(row: &Row) -> String {
 /// What it cost, beside buildah.
 pub(super) fn costs(rows: &[Row]) -> Table {
     let mut table =
-        Table::new(&["build", "CPU", "buildah's", "ratio", "limit", "wall", "buildah's", "ratio", "peak RSS", "limit"]);
+        Table::new(&["build", "CPU", "buildah's", "ratio", "limit", "wall", "limit", "buildah's", "peak RSS", "limit"]);
     for row in rows {
         let (own, other, subject) = (&row.built.cost, &row.buildah, row.subject);
+        let is_cold = row.state == State::Cold;
+        let warm_limit = subject.warm_limit.filter(|_| row.state == State::Warm);
         table.rows.push(vec![
-            format!("{}) {}", subject.letter, subject.about),
+            row.title(),
             seconds(own.cpu),
             seconds(other.cpu),
             format!("{:.2}", own.cpu / other.cpu),
-            subject.cpu_limit.map(|limit| format!("{limit:.2}")).unwrap_or_default(),
+            subject.cpu_limit.filter(|_| is_cold).map(|limit| format!("{limit:.2}")).unwrap_or_default(),
             seconds(own.wall),
+            warm_limit.map(seconds).unwrap_or_default(),
             seconds(other.wall),
-            format!("{:.2}", own.wall / other.wall),
             format!("{} MiB", own.peak >> 20),
-            subject.peak_limit.map(|limit| format!("{limit} MiB")).unwrap_or_default(),
+            subject.peak_limit.filter(|_| is_cold).map(|limit| format!("{limit} MiB")).unwrap_or_default(),
         ]);
     }
     table
@@ -58,7 +99,7 @@ pub(super) fn movements(rows: &[Row]) -> Table {
         let built = &row.built;
         let (layers, others) = (built.layers.iter().sum::<u64>(), row.buildah_layers.iter().sum::<u64>());
         table.rows.push(vec![
-            row.subject.letter.to_string(),
+            row.name(),
             megabytes(built.traffic.down),
             megabytes(built.traffic.up),
             built.requests.to_string(),
@@ -80,7 +121,7 @@ pub(super) fn phases(rows: &[Row]) -> Table {
     table.headings.extend(names.iter().map(|&name| name.to_owned()));
     for row in rows {
         let cell = |name: &&str| row.built.phases.get(*name).map(|time| seconds(*time)).unwrap_or_default();
-        let cells = std::iter::once(row.subject.letter.to_string()).chain(names.iter().map(cell));
+        let cells = std::iter::once(row.name()).chain(names.iter().map(cell));
         table.rows.push(cells.collect());
     }
     table
@@ -95,6 +136,7 @@ pub(super) fn keep(rows: &[Row]) -> Result<()> {
             let (built, traffic) = (&row.built, row.built.traffic);
             json!({
                 "build": row.subject.letter.to_string(),
+                "state": row.state.name(),
                 "about": row.subject.about,
                 "zuwai": {
                     "cost": cost(&built.cost), "down": traffic.down, "up": traffic.up, "requests": built.requests,

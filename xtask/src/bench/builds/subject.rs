@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use zuwai_lab::places;
 
 /// One build of the table.
@@ -17,10 +17,22 @@ pub(crate) struct Subject {
     pub(crate) lay: fn(&Path) -> Result<()>,
     /// How often zuwai builds it for one row: short ones are noisy.
     pub(crate) repeats: usize,
+    /// What is changed after it was built, for it to be built again; `None` where it is only built cold.
+    pub(crate) change: Option<Change>,
     /// The most processor time that it may take, as a part of buildah's.
     pub(crate) cpu_limit: Option<f64>,
     /// The most memory that it may hold, in MiB.
     pub(crate) peak_limit: Option<u64>,
+    /// The most seconds that it may take when all of it is in the cache.
+    pub(crate) warm_limit: Option<f64>,
+}
+
+/// One change of what is built.
+pub(crate) enum Change {
+    /// This file of the context has one line more.
+    File(&'static str),
+    /// These words of the Dockerfile are others.
+    Words(&'static str, &'static str),
 }
 
 pub(crate) const SUBJECTS: [Subject; 6] = [
@@ -30,8 +42,10 @@ pub(crate) const SUBJECTS: [Subject; 6] = [
         dockerfile: "FROM debian:12\nRUN echo hello\n",
         lay: nothing,
         repeats: 3,
+        change: None,
         cpu_limit: Some(0.22),
         peak_limit: Some(40),
+        warm_limit: None,
     },
     Subject {
         letter: 'b',
@@ -40,8 +54,10 @@ pub(crate) const SUBJECTS: [Subject; 6] = [
                      RUN touch /srv/6\nRUN touch /srv/7\nRUN touch /srv/8\nRUN touch /srv/9\nRUN touch /srv/10\n",
         lay: nothing,
         repeats: 1,
+        change: Some(Change::Words("/srv/10", "/srv/11")),
         cpu_limit: Some(0.22),
         peak_limit: Some(64),
+        warm_limit: Some(0.15),
     },
     Subject {
         letter: 'c',
@@ -50,8 +66,10 @@ pub(crate) const SUBJECTS: [Subject; 6] = [
                      RUN cd /many && ls | awk 'NR % 2' | xargs rm\n",
         lay: nothing,
         repeats: 1,
+        change: None,
         cpu_limit: Some(0.25),
         peak_limit: Some(96),
+        warm_limit: None,
     },
     Subject {
         letter: 'd',
@@ -59,8 +77,10 @@ pub(crate) const SUBJECTS: [Subject; 6] = [
         dockerfile: "FROM debian:12\nCOPY . /app\n",
         lay: twenty_thousand_files,
         repeats: 1,
+        change: Some(Change::File("part-7/file-7")),
         cpu_limit: Some(0.20),
         peak_limit: Some(64),
+        warm_limit: None,
     },
     Subject {
         letter: 'e',
@@ -70,8 +90,10 @@ pub(crate) const SUBJECTS: [Subject; 6] = [
                      COPY --from=make /out /out\nRUN echo done > /done\n",
         lay: nothing,
         repeats: 1,
+        change: Some(Change::Words("RUN echo made", "RUN echo made again")),
         cpu_limit: Some(0.22),
         peak_limit: Some(96),
+        warm_limit: Some(0.5),
     },
     Subject {
         letter: 'f',
@@ -79,8 +101,10 @@ pub(crate) const SUBJECTS: [Subject; 6] = [
         dockerfile: "",
         lay: maven,
         repeats: 1,
+        change: Some(Change::File("src/main/java/com/example/app/Greeting.java")),
         cpu_limit: None,
         peak_limit: None,
+        warm_limit: Some(0.5),
     },
 ];
 
@@ -93,6 +117,26 @@ impl Subject {
         }
         let path = folder.join("Dockerfile");
         fs::write(&path, self.dockerfile).with_context(|| format!("write {}", path.display()))
+    }
+}
+
+impl Change {
+    /// Makes it in a context.
+    pub(crate) fn make(&self, folder: &Path) -> Result<()> {
+        let path = match self {
+            Change::File(name) => folder.join(name),
+            Change::Words(..) => folder.join("Dockerfile"),
+        };
+        let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        let changed = match self {
+            Change::File(_) => [text.as_slice(), b"// changed\n"].concat(),
+            Change::Words(old, new) => {
+                let text = String::from_utf8(text).context("a Dockerfile is text")?;
+                ensure!(text.contains(old), "{} has no `{old}`", path.display());
+                text.replace(old, new).into_bytes()
+            }
+        };
+        fs::write(&path, changed).with_context(|| format!("write {}", path.display()))
     }
 }
 
