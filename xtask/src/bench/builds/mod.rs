@@ -1,9 +1,10 @@
-//! `cargo xtask bench builds`: whole builds, cold, in an unprivileged container, beside what people use today on the same
+//! `cargo xtask bench builds`: whole builds, in an unprivileged container, beside what people use today on the same
 //! machine in the same run. Contexts and the registry are in memory where the machine has enough of it, and the files of
 //! containers on an ext4 that is: what is compared is work, not a disk.
 
+mod buildah;
+mod buildkit;
 pub(super) mod cost;
-mod peers;
 mod picture;
 mod report;
 mod subject;
@@ -21,9 +22,10 @@ use zuwai_lab::meter::Traffic;
 use zuwai_lab::registry::Options;
 use zuwai_lab::{Executor, Meter, Registry, Scratch, packages};
 
+use self::buildah::Buildah;
+use self::buildkit::BuildKit;
 use self::cost::Cost;
-use self::peers::Buildah;
-use self::report::{Row, State};
+use self::report::{Peer, Row, State};
 use self::subject::{SUBJECTS, Subject};
 use super::table::Table;
 use crate::cargo;
@@ -39,7 +41,7 @@ pub(crate) fn run(words: &[String]) -> Result<Vec<Table>> {
         _ => bail!("cargo xtask bench builds takes some of the letters abcdef, and got {words:?}"),
     };
     packages::ensure_all()?;
-    packages::ensure(&["buildah"])?;
+    packages::ensure(&["buildah", "docker.io"])?;
     let bench = Bench::new()?;
     let mut rows = Vec::new();
     for subject in &wanted {
@@ -100,15 +102,19 @@ impl Bench {
         let scratch = Scratch::new()?;
         let context = scratch.folder("context")?;
         subject.context(&context)?;
-        let buildah = Buildah::new(&self.measure)?;
+        let (buildah, buildkit) = (Buildah::new(&self.measure)?, BuildKit::new(&self.measure)?);
         let mut rows = Vec::new();
         for (state, built) in built {
             if let (State::Changed, Some(change)) = (state, &subject.change) {
                 change.make(&context)?;
             }
-            let name = format!("buildah-{}:{}", subject.letter, state.name());
-            let cost = buildah.build(&context, &self.registry, &name)?;
-            rows.push(Row { subject, state, built, buildah: cost, buildah_layers: self.layers(&name)? });
+            let named = |peer: &str| format!("{peer}-{}:{}", subject.letter, state.name());
+            let peer = |cost: Cost, name: &str| self.layers(name).map(|layers| Peer { cost, layers });
+            let name = named("buildah");
+            let buildah = peer(buildah.build(&context, &self.registry, &name)?, &name)?;
+            let name = named("buildkit");
+            let buildkit = peer(buildkit.build(&context, &self.registry, &name)?, &name)?;
+            rows.push(Row { subject, state, built, buildah, buildkit });
         }
         Ok(rows)
     }

@@ -38,8 +38,15 @@ pub(super) struct Row {
     pub(super) subject: &'static Subject,
     pub(super) state: State,
     pub(super) built: Built,
-    pub(super) buildah: Cost,
-    pub(super) buildah_layers: Vec<u64>,
+    pub(super) buildah: Peer,
+    pub(super) buildkit: Peer,
+}
+
+/// The same build by somebody else.
+pub(super) struct Peer {
+    pub(super) cost: Cost,
+    /// Bytes of the layers that it made.
+    pub(super) layers: Vec<u64>,
 }
 
 impl Row {
@@ -61,52 +68,69 @@ impl Row {
 
 /// Where the time of a row went, for a person who waits for the next.
 pub(super) fn line(row: &Row) -> String {
-    let mut text = format!("   {}: {:.2} of buildah's CPU; seconds:", row.name(), row.built.cost.cpu / row.buildah.cpu);
+    let mut text =
+        format!("   {}: {:.2} of buildah's CPU; seconds:", row.name(), row.built.cost.cpu / row.buildah.cost.cpu);
     for (name, seconds) in &row.built.phases {
         let _ = write!(text, "  {name} {seconds:.2}");
     }
     text
 }
 
-/// What it cost, beside buildah.
+/// The processor time it took, beside the others.
 pub(super) fn costs(rows: &[Row]) -> Table {
     let mut table =
-        Table::new(&["build", "CPU", "buildah's", "ratio", "limit", "wall", "limit", "buildah's", "peak RSS", "limit"]);
+        Table::new(&["build", "CPU", "buildah's", "ratio", "limit", "BuildKit's", "ratio", "peak RSS", "limit"]);
     for row in rows {
-        let (own, other, subject) = (&row.built.cost, &row.buildah, row.subject);
-        let is_cold = row.state == State::Cold;
-        let warm_limit = subject.warm_limit.filter(|_| row.state == State::Warm);
+        let (own, subject) = (&row.built.cost, row.subject);
+        let cold = |limit: Option<String>| limit.filter(|_| row.state == State::Cold).unwrap_or_default();
         table.rows.push(vec![
             row.title(),
             seconds(own.cpu),
-            seconds(other.cpu),
-            format!("{:.2}", own.cpu / other.cpu),
-            subject.cpu_limit.filter(|_| is_cold).map(|limit| format!("{limit:.2}")).unwrap_or_default(),
-            seconds(own.wall),
-            warm_limit.map(seconds).unwrap_or_default(),
-            seconds(other.wall),
+            seconds(row.buildah.cost.cpu),
+            format!("{:.2}", own.cpu / row.buildah.cost.cpu),
+            cold(subject.cpu_limit.map(|limit| format!("{limit:.2}"))),
+            seconds(row.buildkit.cost.cpu),
+            format!("{:.2}", own.cpu / row.buildkit.cost.cpu),
             format!("{} MiB", own.peak >> 20),
-            subject.peak_limit.filter(|_| is_cold).map(|limit| format!("{limit} MiB")).unwrap_or_default(),
+            cold(subject.peak_limit.map(|limit| format!("{limit} MiB"))),
         ]);
     }
     table
 }
 
-/// What was moved and made.
+/// How long it took, and what was moved and made.
 pub(super) fn movements(rows: &[Row]) -> Table {
-    let mut table = Table::new(&["build", "down", "up", "requests", "written", "own layers", "buildah's", "ratio"]);
+    let mut table = Table::new(&[
+        "build",
+        "wall",
+        "limit",
+        "buildah's",
+        "BuildKit's",
+        "down",
+        "up",
+        "requests",
+        "written",
+        "own layers",
+        "buildah's",
+        "BuildKit's",
+    ]);
     for row in rows {
         let built = &row.built;
-        let (layers, others) = (built.layers.iter().sum::<u64>(), row.buildah_layers.iter().sum::<u64>());
+        let limit = row.subject.warm_limit.filter(|_| row.state == State::Warm);
+        let sum = |layers: &[u64]| format!("{} B", layers.iter().sum::<u64>());
         table.rows.push(vec![
             row.name(),
+            seconds(built.cost.wall),
+            limit.map(seconds).unwrap_or_default(),
+            seconds(row.buildah.cost.wall),
+            seconds(row.buildkit.cost.wall),
             megabytes(built.traffic.down),
             megabytes(built.traffic.up),
             built.requests.to_string(),
             megabytes(built.cost.written),
-            format!("{layers} B"),
-            format!("{others} B"),
-            format!("{:.3}", number(layers) / number(others)),
+            sum(&built.layers),
+            sum(&row.buildah.layers),
+            sum(&row.buildkit.layers),
         ]);
     }
     table
@@ -142,7 +166,8 @@ pub(super) fn keep(rows: &[Row]) -> Result<()> {
                     "cost": cost(&built.cost), "down": traffic.down, "up": traffic.up, "requests": built.requests,
                     "layers": built.layers, "phases": built.phases,
                 },
-                "buildah": {"cost": cost(&row.buildah), "layers": row.buildah_layers},
+                "buildah": {"cost": cost(&row.buildah.cost), "layers": row.buildah.layers},
+                "buildkit": {"cost": cost(&row.buildkit.cost), "layers": row.buildkit.layers},
             })
         })
         .collect();
