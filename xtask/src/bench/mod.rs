@@ -25,7 +25,11 @@ const BENCHES: &[Bench] = &[
     Bench { name: "differ", about: "looking at a tree, packing layers, applying them", run: differ::run },
     Bench { name: "registry", about: "an image of 1 GB to a registry and back, beside skopeo", run: registry::run },
     Bench { name: "builds", about: "whole builds, beside buildah; words: the letters of some", run: builds::run },
-    Bench { name: "caching", about: "builds with and without the cache of layers", run: caching::run },
+    Bench {
+        name: "caching",
+        about: "builds with and without the cache of layers; words: names of examples",
+        run: caching::run,
+    },
 ];
 
 pub(crate) fn run(words: &[String]) -> Result<()> {
