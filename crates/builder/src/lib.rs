@@ -38,6 +38,7 @@ mod step;
 mod syntax;
 mod work;
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -45,7 +46,7 @@ use std::path::{Path, PathBuf};
 use zuwai_registry::{BlobDir, Client, Digest, Image};
 use zuwai_snapshot::{Ignore, RootFs};
 
-use crate::cache::LayerCache;
+use crate::cache::{Key, LayerCache, Rest};
 pub use crate::cache::{WarmError, WarmRequest, warm};
 pub use crate::check::check_dockerfile;
 use crate::context::{Context, Dockerignore};
@@ -133,17 +134,47 @@ fn walk(request: &BuildRequest, tools: &Tools<'_>, work: &WorkFolder) -> Result<
         check_push(request, tools)?;
     }
     let secrets = Secrets::read(request)?;
-    let mut plan = Plan::new(&dockerfile, request, tools, work, &secrets)?;
-    let cache = look_ahead(&mut plan, request, tools, work, &context, &ignore)?;
-    if request.push {
-        tools.client.resolve_credentials(&request.destinations);
+    // Entries of the cache that were found out to be wrong when it was too late to do without them.
+    let mut distrusted = HashSet::new();
+    loop {
+        let mut plan = Plan::new(&dockerfile, request, tools, work, &secrets)?;
+        let cache = look_ahead(&mut plan, request, tools, work, (&context, &ignore), &distrusted)?;
+        if request.push {
+            tools.client.resolve_credentials(&request.destinations);
+        }
+        let done = build_in(request, tools, work, &plan, &context, ignore.clone(), &secrets, cache);
+        let Done { image, rest, blamed } = done;
+        if image.is_err() && !blamed.is_empty() {
+            tell(rest, tools);
+            distrusted.extend(blamed);
+            continue;
+        }
+        let built = image.and_then(|image| {
+            let digest = image.encode().descriptor.digest;
+            let built = Built { image, digest };
+            deliver(request, tools, &built)?;
+            tools.observer.event(&Event::Finished { digest: &built.digest });
+            Ok(built)
+        });
+        tell(rest, tools);
+        return built;
     }
-    let image = build_in(request, tools, work, &plan, &context, ignore, &secrets, cache)?;
-    let digest = image.encode().descriptor.digest;
-    let built = Built { image, digest };
-    deliver(request, tools, &built)?;
-    tools.observer.event(&Event::Finished { digest: &built.digest });
-    Ok(built)
+}
+
+/// Waits for what goes on in the background; who wants the build to stop is not kept waiting for new things to begin.
+fn tell(rest: Option<Rest>, tools: &Tools<'_>) {
+    for text in rest.map(Rest::wait).unwrap_or_default() {
+        tools.observer.event(&Event::Warning { text: &text });
+    }
+}
+
+/// What became of the stages.
+struct Done {
+    image: Result<Image, BuildError>,
+    /// What the cache still does.
+    rest: Option<Rest>,
+    /// Entries of the cache that are to blame for the error.
+    blamed: Vec<Key>,
 }
 
 /// Finds out which steps need not be carried out, and takes out of the plan what is not needed then.
@@ -152,11 +183,12 @@ fn look_ahead<'a>(
     request: &'a BuildRequest,
     tools: &Tools<'_>,
     work: &WorkFolder,
-    context: &Context,
-    ignore: &Dockerignore,
+    (context, ignore): (&Context, &Dockerignore),
+    distrusted: &HashSet<Key>,
 ) -> Result<Option<LayerCache<'a>>, BuildError> {
     let context = open_context(&context.root, work)?;
-    LayerCache::look_ahead(plan, request, tools, &open_blobs(work)?, &context, ignore)
+    let blobs = open_blobs(work)?;
+    LayerCache::look_ahead(plan, request, tools, (&blobs, work.scratch()), (&context, ignore), distrusted)
 }
 
 /// The work folder may lie in the context, as it does when that is somebody's home.
@@ -181,40 +213,49 @@ fn build_in(
     ignore: Dockerignore,
     secrets: &Secrets,
     cache: Option<LayerCache<'_>>,
-) -> Result<Image, BuildError> {
-    let blobs = open_blobs(work)?;
+) -> Done {
+    let (mut rest, mut blamed) = (None, Vec::new());
     // A credential helper that is started from here on would load what lies in the image.
     tools.client.seal_credentials();
-    tools.isolation.begin(&work.parked(), &context.root)?;
     let build = || {
+        let blobs = open_blobs(work)?;
         let folder = tools.isolation.moved(&context.root, &work.parked());
         let context = open_context(&folder, work)?;
         let created = timestamp(request);
         let shop = Workshop { request, tools, work, blobs, context, ignore, secrets, created, cache };
         let image = stage::build_stages(&shop, plan);
         // What is done is kept even when the build fails; who wants it to stop does not wait.
-        let warning =
-            shop.cache.filter(|_| !tools.cancel.is_cancelled()).and_then(|cache| cache.finish(tools.observer));
-        if let Some(text) = warning {
-            tools.observer.event(&Event::Warning { text: &text });
+        if let Some(cache) = shop.cache.filter(|_| !tools.cancel.is_cancelled()) {
+            blamed = image.as_ref().err().map(|error| cache.blame(error, tools.observer)).unwrap_or_default();
+            let (warning, more) = cache.finish();
+            rest = Some(more);
+            if let Some(text) = warning {
+                tools.observer.event(&Event::Warning { text: &text });
+            }
         }
         image
     };
+    if let Err(error) = tools.isolation.begin(&work.parked(), &context.root) {
+        return Done { image: Err(error.into()), rest: None, blamed: Vec::new() };
+    }
     let image = build();
     // Left where it is, the image's root is found by the next build, which puts back what was there before.
     let left = match &image {
         Ok(_) if request.materialize => Ok(()),
         _ => tools.isolation.end(&work.parked(), &work.leftover()),
     };
-    match (image, left) {
+    let image = match (image, left) {
         (Ok(image), Ok(())) => Ok(image),
         (Ok(_), Err(left)) => Err(left.into()),
         (Err(error), Ok(())) => Err(error),
         (Err(error), Err(left)) => {
+            // What is in the way stays there: nothing is begun anew.
+            blamed.clear();
             tools.observer.event(&Event::Warning { text: &left.to_string() });
             Err(error)
         }
-    }
+    };
+    Done { image, rest, blamed }
 }
 
 fn check_push(request: &BuildRequest, tools: &Tools<'_>) -> Result<(), BuildError> {

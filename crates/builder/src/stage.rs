@@ -204,6 +204,7 @@ impl<'a> StageBuilder<'a> {
             snapshotter: live.snapshotter.as_ref(),
             observer: *observer,
             cancel,
+            told: self.shop.cache.as_ref().map(LayerCache::told),
         };
         Ok(step::execute(action, &ground))
     }
@@ -326,7 +327,9 @@ impl<'a> StageBuilder<'a> {
     fn keep(&self, layer: &Layer, number: usize) {
         let pushed = self.planned.is_target && self.shop.request.push;
         let destinations = if pushed { self.shop.request.destinations.as_slice() } else { &[] };
-        let kept = |cache: &LayerCache<'_>| cache.keep(self.planned.index, number, layer, destinations);
+        let place = (self.planned.index, number);
+        let (context, observer) = (&self.shop.context, self.shop.tools.observer);
+        let kept = |cache: &LayerCache<'_>| cache.keep(place, layer, destinations, context, observer);
         if !self.shop.cache.as_ref().is_some_and(kept) {
             self.shop.tools.client.push_ahead(layer, destinations);
         }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use zuwai_lab::Scratch;
 use zuwai_lab::case::{self, Case, Place, Stand};
 
 fn main() -> ExitCode {
@@ -45,6 +46,7 @@ fn trials(arguments: &Arguments) -> anyhow::Result<Vec<Trial>> {
         let cases = cases.clone();
         trials.push(Trial::test(format!("{ALL}{}", place.name()), move || everywhere(place, &cases).map_err(failed)));
     }
+    trials.push(Trial::test(CACHED, move || cached(&cases).map_err(failed)));
     Ok(trials)
 }
 
@@ -52,9 +54,43 @@ fn trials(arguments: &Arguments) -> anyhow::Result<Vec<Trial>> {
 const PLACES: [Place; 2] = [Place::Root, Place::User];
 const ALL: &str = "all-cases-";
 
+/// The test that builds some cases without a cache, with an empty one, and with a full one.
+const CACHED: &str = "all-cases-with-and-without-a-cache";
+/// Every so manieth case is one of them.
+const SOME: usize = 6;
+
 /// Whether nothing is to be run but the cases in such a place: then no container is needed.
 fn is_one_place(arguments: &Arguments) -> bool {
     arguments.filter.as_ref().is_some_and(|filter| filter.starts_with(ALL))
+}
+
+/// With and without a cache the same image comes out, digest by digest; `ZUWAI_CASE` names the cases to build.
+fn cached(cases: &[Case]) -> anyhow::Result<()> {
+    let stand = stand(Place::Root, false)?;
+    let wanted = std::env::var("ZUWAI_CASE").ok();
+    let some = cases.iter().enumerate().filter(|(number, case)| match &wanted {
+        Some(wanted) => case.name.contains(wanted),
+        None => number % SOME == 0,
+    });
+    let (mut wrong, mut built) = (Vec::new(), 0);
+    for (_, case) in some {
+        // What a cache mount holds decides what a command that copies it makes, and the next build finds it.
+        if !stand.takes(case)? || case.name.starts_with("mount-cache") {
+            continue;
+        }
+        let kept = Scratch::new()?;
+        let plain = vec!["--reproducible".to_owned()];
+        let place = format!("--cache-repo=oci:{}", kept.path().join("kept").display());
+        let cached = [plain.clone(), vec!["--cache=true".to_owned(), place]].concat();
+        match stand.digests(case, &[&plain, &cached, &cached]) {
+            Ok(Some(digests)) if digests.iter().all(|digest| *digest == digests[0]) => built += 1,
+            Ok(None) => {}
+            other => wrong.push(format!("--- {}\n{other:?}", case.name)),
+        }
+    }
+    anyhow::ensure!(wrong.is_empty(), "{} cases came out differently\n{}", wrong.len(), wrong.join("\n"));
+    anyhow::ensure!(built > 0, "no case was built");
+    Ok(())
 }
 
 fn stand(place: Place, bless: bool) -> anyhow::Result<Stand> {

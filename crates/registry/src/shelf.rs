@@ -1,6 +1,7 @@
 //! Many images in one folder, each under a tag: an OCI image layout that grows. Several processes may use one at a time,
 //! on one machine or through a volume that knows file locks.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
@@ -14,6 +15,8 @@ use crate::layout::{MARKER, MARKER_CONTENT, REF_NAME, copy_blob, copy_verified, 
 
 /// The file that whoever changes the index holds locked.
 const LOCK: &str = ".lock";
+/// The file that whoever has the folder open holds a shared lock on: nothing is removed from it that others may be reading.
+const IN_USE: &str = ".in-use";
 
 /// No document of an image is longer than this many bytes.
 const LONGEST_DOCUMENT: u64 = 16 << 20;
@@ -29,6 +32,7 @@ pub struct Shelf {
     /// Where it is whatever it is called.
     place: PathBuf,
     blobs: BlobDir,
+    in_use: Arc<File>,
 }
 
 /// A blob that keeps the folder open which it lies in.
@@ -51,7 +55,9 @@ impl Shelf {
             let held = Arc::new(File::open(folder)?);
             let place = PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd()));
             let blobs = BlobDir::open(place.join("blobs"))?;
-            let shelf = Shelf { folder: folder.to_owned(), held, place, blobs };
+            let in_use = Arc::new(lock_file(&place, IN_USE)?);
+            in_use.lock_shared()?;
+            let shelf = Shelf { folder: folder.to_owned(), held, place, blobs, in_use };
             if !shelf.place.join(MARKER).is_file() {
                 shelf.replace(MARKER, MARKER_CONTENT.as_bytes())?;
             }
@@ -156,9 +162,58 @@ impl Shelf {
         graph_of(descriptor, &self.folder.display().to_string(), &blob, 0).map(Some)
     }
 
+    /// Removes what is not to stay: the tags of which `stays` says so, given their names and manifests, and then every blob
+    /// that no tag needs any more. Nothing happens while somebody else has the folder open, or where it holds images that
+    /// are not known here, such as indexes of several.
+    pub fn prune(&self, stays: impl Fn(&str, &Manifest) -> bool) -> Result<(), RegistryError> {
+        let prune = || -> io::Result<()> {
+            if self.in_use.try_lock().is_err() {
+                return self.in_use.lock_shared();
+            }
+            let removed = self.remove_but(&stays);
+            self.in_use.lock_shared()?;
+            removed
+        };
+        prune().map_err(|source| failed(&self.folder, source))
+    }
+
+    /// The same, where nobody else is.
+    fn remove_but(&self, stays: &dyn Fn(&str, &Manifest) -> bool) -> io::Result<()> {
+        let lock = lock_file(&self.place, LOCK)?;
+        lock.lock()?;
+        let mut index = self.index()?;
+        let (mut needed, mut kept) = (HashSet::new(), Vec::new());
+        for descriptor in index.manifests {
+            let Ok(bytes) = self.document(&descriptor) else { continue };
+            let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) else { return Ok(()) };
+            let tag = descriptor.annotations.get(REF_NAME).map_or("", String::as_str);
+            if stays(tag, &manifest) {
+                needed
+                    .extend(manifest.layers.iter().chain([&manifest.config]).map(|blob| blob.digest.hex().to_owned()));
+                needed.insert(descriptor.digest.hex().to_owned());
+                kept.push(descriptor);
+            }
+        }
+        index.manifests = kept;
+        self.replace("index.json", &serde_json::to_vec(&index)?)?;
+        for folder in fs::read_dir(self.place.join("blobs"))? {
+            let folder = folder?.path();
+            // What was being written when somebody was killed.
+            let files =
+                if folder.is_dir() { fs::read_dir(&folder)?.collect::<io::Result<Vec<_>>>()? } else { Vec::new() };
+            let unneeded =
+                files.iter().filter(|file| file.file_name().to_str().is_none_or(|name| !needed.contains(name)));
+            unneeded
+                .map(fs::DirEntry::path)
+                .chain((!folder.is_dir()).then_some(folder))
+                .try_for_each(fs::remove_file)?;
+        }
+        Ok(())
+    }
+
     /// Points tags to a manifest that is here.
     fn point(&self, tags: &[String], descriptor: &Descriptor) -> io::Result<()> {
-        let lock = File::options().create(true).truncate(false).write(true).open(self.place.join(LOCK))?;
+        let lock = lock_file(&self.place, LOCK)?;
         lock.lock()?;
         let mut index = self.index()?;
         index.manifests.retain(|kept| kept.annotations.get(REF_NAME).is_none_or(|name| !tags.contains(name)));
@@ -227,6 +282,10 @@ impl Shelf {
     }
 }
 
+fn lock_file(folder: &Path, name: &str) -> io::Result<File> {
+    File::options().create(true).truncate(false).write(true).open(folder.join(name))
+}
+
 fn failed(folder: &Path, source: io::Error) -> RegistryError {
     RegistryError::Io { attempted: format!("use the OCI layout {}", folder.display()), source }
 }
@@ -286,6 +345,32 @@ mod tests {
         assert!(shelf.stored(&tags).unwrap()[0].is_none());
         shelf.put("a", &image).unwrap();
         assert!(shelf.stored(&tags).unwrap()[0].is_some());
+    }
+
+    #[test]
+    fn what_is_not_to_stay_is_removed_with_its_blobs_unless_somebody_else_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = BlobDir::open(folder.path().join("work")).unwrap();
+        let shelf = Shelf::open(&folder.path().join("shelf")).unwrap();
+        let (one, two) = (image(b"one", &blobs), image(b"two", &blobs));
+        shelf.put("a", &one).unwrap();
+        shelf.put("b", &two).unwrap();
+        // Its manifest of before is nobody's any more.
+        shelf.put("a", &Image { annotations: [("x".to_owned(), "y".to_owned())].into(), ..one.clone() }).unwrap();
+        let count = || fs::read_dir(folder.path().join("shelf/blobs/sha256")).unwrap().count();
+        let there =
+            || shelf.stored(&["a", "b"].map(str::to_owned)).unwrap().iter().map(Option::is_some).collect::<Vec<_>>();
+        assert_eq!(count(), 7);
+        let other = Shelf::open(shelf.folder()).unwrap();
+        shelf.prune(|tag, _| tag == "b").unwrap();
+        assert_eq!((count(), there()), (7, vec![true, true]), "another one has it open");
+        drop(other);
+        shelf.prune(|_, _| true).unwrap();
+        assert_eq!((count(), there()), (6, vec![true, true]));
+        shelf.prune(|tag, _| tag == "b").unwrap();
+        assert_eq!((count(), there()), (3, vec![false, true]));
+        shelf.put("a", &one).unwrap();
+        assert_eq!(there(), [true, true]);
     }
 
     #[test]

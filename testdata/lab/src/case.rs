@@ -102,10 +102,7 @@ impl Stand {
     pub fn run(&self, case: &Case) -> Result<()> {
         let scratch = Scratch::new()?;
         let out = scratch.folder("out")?;
-        let output = match &self.builder {
-            Builder::Container(executor) => self.in_container(executor, case, &scratch, &out)?,
-            Builder::Person(person) => self.by_hand(person, case, &scratch, &out)?,
-        };
+        let output = self.build(case, &[], &scratch, &out)?;
         let (kind, text) = if output.status.success() {
             let text = self.success(&output, &out).with_context(|| format!("the build succeeded:\n{output}"))?;
             ("expected", text)
@@ -118,7 +115,36 @@ impl Stand {
         case.compare(kind, &text, &output, self.bless, &scratch)
     }
 
-    fn in_container(&self, executor: &Executor, case: &Case, scratch: &Scratch, out: &Path) -> Result<Output> {
+    /// Builds a case several times, each time with these words more, and gives the digests that come out; `None` where it
+    /// is to fail.
+    pub fn digests(&self, case: &Case, builds: &[&[String]]) -> Result<Option<Vec<String>>> {
+        if case.folder.join("expected-error").exists() {
+            return Ok(None);
+        }
+        let build = |words: &&[String]| {
+            let scratch = Scratch::new()?;
+            let out = scratch.folder("out")?;
+            let output = self.build(case, words, &scratch, &out)?.success()?;
+            fs::read_to_string(out.join("digest")).with_context(|| format!("read the digest file:\n{output}"))
+        };
+        builds.iter().map(build).collect::<Result<_>>().map(Some)
+    }
+
+    fn build(&self, case: &Case, words: &[String], scratch: &Scratch, out: &Path) -> Result<Output> {
+        match &self.builder {
+            Builder::Container(executor) => self.in_container(executor, case, words, scratch, out),
+            Builder::Person(person) => self.by_hand(person, case, words, scratch, out),
+        }
+    }
+
+    fn in_container(
+        &self,
+        executor: &Executor,
+        case: &Case,
+        words: &[String],
+        scratch: &Scratch,
+        out: &Path,
+    ) -> Result<Output> {
         let context = case.context(scratch)?;
         executor
             .container()
@@ -128,11 +154,11 @@ impl Stand {
             .working_dir(CASE)
             .env("NO_COLOR", "1")
             .time_limit(Duration::from_mins(3))
-            .run(self.arguments(case, WORKSPACE, OUT)?)
+            .run([self.arguments(case, WORKSPACE, OUT)?, words.to_vec()].concat())
     }
 
     /// The same with other paths, which are not shown.
-    fn by_hand(&self, person: &Person, case: &Case, scratch: &Scratch, out: &Path) -> Result<Output> {
+    fn by_hand(&self, person: &Person, case: &Case, words: &[String], scratch: &Scratch, out: &Path) -> Result<Output> {
         let context = case.context(scratch)?;
         let folder = scratch.path().join("case");
         must(Command::new("cp").args(["-r", "--"]).arg(&case.folder).arg(&folder)).context("copy the case")?;
@@ -144,7 +170,7 @@ impl Stand {
         let mut zuwai = person.zuwai(&folder);
         let real = |text: String| paths.iter().fold(text, |text, (path, shown)| text.replace(shown, path));
         let arguments = self.arguments(case, WORKSPACE, OUT)?.into_iter().map(real);
-        zuwai.arg("--isolation=namespace").args(arguments);
+        zuwai.arg("--isolation=namespace").args(arguments).args(words);
         let mut output = command::run(&mut zuwai, Duration::from_mins(3))?;
         for stream in [&mut output.stdout, &mut output.stderr] {
             let text = String::from_utf8_lossy(stream).into_owned();

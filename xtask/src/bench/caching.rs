@@ -14,8 +14,6 @@ use zuwai_lab::{Executor, Meter, Registry, Scratch, command, packages, places};
 use super::table::{Table, seconds};
 use crate::cargo;
 
-const BASES: [Base; 3] = [Base::Busybox, Base::Maven, Base::OpenJdk];
-
 /// Dependencies that change seldom, sources that change often.
 const NODE: &str = "FROM busybox AS dependencies\n\
     WORKDIR /app\n\
@@ -35,6 +33,7 @@ const NODE: &str = "FROM busybox AS dependencies\n\
 /// What is built, and what is changed in it.
 struct Example {
     name: &'static str,
+    bases: &'static [Base],
     write: fn(&Path) -> Result<()>,
     /// A file, and what is put behind its end.
     source: (&'static str, &'static str),
@@ -44,12 +43,14 @@ struct Example {
 const EXAMPLES: [Example; 2] = [
     Example {
         name: "maven",
+        bases: &[Base::Maven, Base::OpenJdk],
         write: maven,
         source: ("src/main/resources/changed", "changed\n"),
         dependency: ("pom.xml", "<!-- changed -->\n"),
     },
     Example {
         name: "node-like",
+        bases: &[Base::Busybox],
         write: node,
         source: ("src/main.js", "// changed\n"),
         dependency: ("package-lock.json", "// changed\n"),
@@ -119,7 +120,7 @@ impl<'a> Bench<'a> {
         let scratch = Scratch::new()?;
         let context = scratch.folder("context")?;
         (example.write)(&context)?;
-        let registry = base::registry_of_its_own(&BASES, &Options::default())?;
+        let registry = base::registry_of_its_own(example.bases, &Options::default())?;
         let meter = Meter::start(registry.port())?;
         Ok(Self { registry, meter, executor, context, _scratch: scratch })
     }

@@ -12,8 +12,9 @@ use std::sync::{Mutex, PoisonError};
 use sha2::{Digest as _, Sha256};
 use zuwai_snapshot::{Include, Kind as FileKind, Metadata, ModeChange, RootFs};
 
-use super::key::{Framed, Input, Inputs, Kind};
-use crate::context::{Dockerignore, files};
+use super::key::{Framed, Input, Inputs, Kind, Seen};
+use crate::context::Dockerignore;
+use crate::context::files::{self, Named, Pivot};
 use crate::step::StepError;
 
 /// How much of a file is read at once.
@@ -27,6 +28,28 @@ pub(crate) struct Content<'a> {
     root: &'a RootFs,
     ignore: &'a Dockerignore,
     read: Mutex<HashMap<PathBuf, [u8; 32]>>,
+}
+
+/// What an instruction takes out of the context.
+#[derive(Default)]
+pub(crate) struct Taking<'a> {
+    /// Paths and patterns.
+    pub(crate) sources: &'a [String],
+    /// What becomes of the modes.
+    pub(crate) chmod: Option<&'a ModeChange>,
+    /// Whether sources keep the folders above them.
+    pub(crate) parents: bool,
+    /// What of a folder stays behind.
+    pub(crate) exclude: Option<&'a Dockerignore>,
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Found {
+    /// Of each file or folder that a source names, whether it is a folder.
+    folders: Vec<bool>,
+    entries: Vec<Entry>,
+    seen: Seen,
 }
 
 /// The hash of a file that some thread reads, once it is there.
@@ -50,30 +73,80 @@ impl<'a> Content<'a> {
         Content { root, ignore, read: Mutex::default() }
     }
 
-    /// Adds what these sources name. `chmod` is what becomes of the modes; with `parents` the folders above a source count.
-    pub(crate) fn add(
-        &self,
-        inputs: &mut Inputs,
-        sources: &[String],
-        chmod: Option<&ModeChange>,
-        parents: bool,
-    ) -> Result<(), StepError> {
-        let mut entries = Vec::new();
-        for (source, named) in files::matching(self.root, sources, Some(self.ignore))?.iter().enumerate() {
-            let above = if parents { named.path.as_path() } else { Path::new("") };
-            let links = HashMap::new();
-            let mut walk = Walk { content: self, source, top: &named.real, above, links, entries: &mut entries };
-            if named.kind == FileKind::Dir {
-                walk.below(&named.real, Path::new(""))?;
-            } else {
-                let name = named.path.file_name().filter(|_| !parents).map(PathBuf::from).unwrap_or_default();
-                walk.entry(named.real.clone(), name)?;
+    /// Adds what an instruction takes: of each source whether it is a folder, and what of it comes along.
+    pub(crate) fn add(&self, inputs: &mut Inputs, taking: &Taking<'_>) -> Result<(), StepError> {
+        let mut found = Found::default();
+        for source in taking.sources {
+            if taking.parents {
+                self.with_parents(source, taking, &mut found)?;
+                continue;
+            }
+            for named in files::matching(self.root, std::slice::from_ref(source), Some(self.ignore))? {
+                let name = named.path.file_name().map(PathBuf::from).unwrap_or_default();
+                self.one(&named, name, &|_| Include::Yes, taking, &mut found)?;
             }
         }
-        let hashes = self.hash_files(&entries)?;
-        for (entry, hash) in entries.iter().zip(hashes) {
-            inputs.0.push(self.input(entry, hash.as_ref(), chmod)?);
+        self.hash(inputs, found, taking.chmod)
+    }
+
+    /// Adds what a mount shows: one path, in which wildcards are characters. Of a folder its own mode is seen, too.
+    pub(crate) fn show(&self, inputs: &mut Inputs, source: &str) -> Result<(), StepError> {
+        let named = files::one(self.root, source, Some(self.ignore))?;
+        let mut found = Found::default();
+        if named.kind == FileKind::Dir {
+            let mode = self.root.metadata(&named.real)?.map_or(0, |metadata| metadata.mode);
+            inputs.show(Kind::Argument, format!("mode of {source}"), &format!("{mode:04o}"));
         }
+        self.one(&named, PathBuf::new(), &|_| Include::Yes, &Taking::default(), &mut found)?;
+        self.hash(inputs, found, None)
+    }
+
+    /// `--parents`: what matches below the folder that the pattern begins in, with the folders above it.
+    fn with_parents(&self, source: &str, taking: &Taking<'_>, found: &mut Found) -> Result<(), StepError> {
+        let Pivot { folder, pattern, literal, shown } = files::pivot(source)?;
+        for folder in files::matching(self.root, &[folder], Some(self.ignore))? {
+            if literal {
+                files::one(self.root, &format!("{}/{pattern}", folder.path.display()), Some(self.ignore))?;
+            }
+            if folder.kind == FileKind::Dir {
+                let only = |path: &Path| shown.as_ref().map_or(Include::Yes, |shown| shown.include(path));
+                self.one(&folder, PathBuf::new(), &only, taking, found)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One file, or what of a folder comes along.
+    fn one(
+        &self,
+        named: &Named,
+        name: PathBuf,
+        only: &dyn Fn(&Path) -> Include,
+        taking: &Taking<'_>,
+        found: &mut Found,
+    ) -> Result<(), StepError> {
+        let links = HashMap::new();
+        let source = found.folders.len();
+        found.folders.push(named.kind == FileKind::Dir);
+        let mut walk = Walk { content: self, source, top: &named.real, only, exclude: taking.exclude, links, found };
+        if named.kind == FileKind::Dir {
+            walk.seen(&named.real)?;
+            walk.below(&named.real, Path::new(""))
+        } else {
+            walk.entry(named.real.clone(), name)
+        }
+    }
+
+    fn hash(&self, inputs: &mut Inputs, found: Found, chmod: Option<&ModeChange>) -> Result<(), StepError> {
+        for (number, folder) in found.folders.iter().enumerate() {
+            let kind = if *folder { "a folder" } else { "a file" };
+            inputs.show(Kind::Argument, format!("source {}", number + 1), kind);
+        }
+        let hashes = self.hash_files(&found.entries)?;
+        for (entry, hash) in found.entries.iter().zip(hashes) {
+            inputs.list.push(self.input(entry, hash.as_ref(), chmod)?);
+        }
+        inputs.seen.extend(found.seen);
         Ok(())
     }
 
@@ -155,10 +228,11 @@ struct Walk<'a> {
     source: usize,
     /// The source itself.
     top: &'a Path,
-    /// What stands in front of every name.
-    above: &'a Path,
+    /// What else says which paths below the source come along.
+    only: &'a dyn Fn(&Path) -> Include,
+    exclude: Option<&'a Dockerignore>,
     links: HashMap<(u64, u64), PathBuf>,
-    entries: &'a mut Vec<Entry>,
+    found: &'a mut Found,
 }
 
 impl Walk<'_> {
@@ -166,7 +240,7 @@ impl Walk<'_> {
     fn below(&mut self, folder: &Path, relative: &Path) -> Result<(), StepError> {
         for name in self.content.root.read_dir(folder)? {
             let (path, relative) = (folder.join(&name), relative.join(&name));
-            let include = self.content.ignore.include(&self.top.join(&relative));
+            let include = self.include(&relative);
             if include == Include::No {
                 continue;
             }
@@ -178,18 +252,24 @@ impl Walk<'_> {
                 continue;
             }
             // A hidden folder comes along if something in it does.
-            let before = self.entries.len();
+            let before = self.found.entries.len();
             self.entry(path.clone(), relative.clone())?;
             self.below(&path, &relative)?;
-            if include == Include::Below && self.entries.len() == before + 1 {
-                self.entries.truncate(before);
+            if include == Include::Below && self.found.entries.len() == before + 1 {
+                self.found.entries.truncate(before);
             }
         }
         Ok(())
     }
 
+    fn include(&self, relative: &Path) -> Include {
+        let seen = self.content.ignore.include(&self.top.join(relative));
+        let kept = self.exclude.map_or(Include::Yes, |exclude| exclude.include(relative));
+        files::both(files::both(seen, kept), (self.only)(relative))
+    }
+
     fn entry(&mut self, path: PathBuf, name: PathBuf) -> Result<(), StepError> {
-        let Some(metadata) = self.content.root.metadata(&path)? else { return Ok(()) };
+        let Some(metadata) = self.seen(&path)? else { return Ok(()) };
         if metadata.kind == FileKind::Socket {
             return Ok(());
         }
@@ -198,9 +278,14 @@ impl Walk<'_> {
             link_of = self.links.get(&metadata.identity).cloned();
             self.links.entry(metadata.identity).or_insert_with(|| name.clone());
         }
-        let name = self.above.join(name);
-        self.entries.push(Entry { path, name, source: self.source, metadata, link_of });
+        self.found.entries.push(Entry { path, name, source: self.source, metadata, link_of });
         Ok(())
+    }
+
+    fn seen(&mut self, path: &Path) -> Result<Option<Metadata>, StepError> {
+        let metadata = self.content.root.metadata(path)?;
+        self.found.seen.extend(metadata.map(|metadata| (path.to_owned(), metadata)));
+        Ok(metadata)
     }
 }
 

@@ -10,6 +10,9 @@ use super::key::{Inputs, Key, Kind};
 /// Steps with more files than this are written down by folders.
 const MOST_FILES: usize = 2_000;
 
+/// A change is followed through this many stages.
+const MOST_STAGES: usize = 4;
+
 /// What a build was made of.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -55,14 +58,26 @@ impl Record {
             return "the build before had no such stage, or this is the first build with this cache".to_owned();
         }
         if let Some(why) = before.why(step) {
-            return why;
+            return self.traced(before, why, MOST_STAGES);
         }
         for step in earlier {
             if let Some(why) = before.why(step) {
-                return format!("it follows {}: {why}", step.title());
+                return format!("it follows {}: {}", step.title(), self.traced(before, why, MOST_STAGES));
             }
         }
         "nothing changed: the entry was removed, has expired, or was never kept".to_owned()
+    }
+
+    /// Of a stage that changed, the first thing in it that did, through so many stages at most.
+    fn traced(&self, before: &Record, why: String, stages: usize) -> String {
+        let stage = why.strip_prefix("the stage ").and_then(|rest| rest.strip_suffix(" changed"));
+        let stage = stage.filter(|_| stages > 0);
+        let steps = self.steps.iter().filter(|step| Some(step.stage.as_str()) == stage);
+        let mut changed = steps.filter_map(|step| Some((step, before.why(step)?)));
+        match changed.next() {
+            Some((step, first)) => format!("{why} ({}: {})", step.title(), self.traced(before, first, stages - 1)),
+            None => why,
+        }
     }
 
     /// In what a step differs from this build's.
@@ -128,7 +143,7 @@ fn said(inputs: &Inputs) -> Vec<Said> {
         value: value.to_string(),
         shown: shown.cloned(),
     };
-    let (files, others): (Vec<_>, Vec<_>) = inputs.0.iter().partition(|input| input.kind == Kind::File);
+    let (files, others): (Vec<_>, Vec<_>) = inputs.list.iter().partition(|input| input.kind == Kind::File);
     let mut list: Vec<Said> =
         others.iter().map(|input| one(input.kind, &input.name, &input.value, input.shown.as_ref())).collect();
     if files.len() <= MOST_FILES {
@@ -200,6 +215,26 @@ mod tests {
         assert_eq!(why(record(&[base, ("RUN other", &[])]), 1), format!("the instruction was `{COPY}`"));
         assert!(why(before.clone(), 2).starts_with("nothing changed"));
         assert!(before.difference(&Record::default(), "build", 1).contains("first build"));
+    }
+
+    #[test]
+    fn the_change_of_a_stage_is_told_by_what_changed_in_it() {
+        let build = |file: &str| {
+            let mut record = record(&[("FROM x", &[]), ("COPY a b", &[(Kind::File, "a", file, false)])]);
+            let mut inputs = Inputs::default();
+            inputs.add(Kind::Origin, "the stage build", &[file.as_bytes()]);
+            record.add("last", 1, "COPY --from=build b c", &inputs);
+            record
+        };
+        let why = build("2").difference(&build("1"), "last", 1);
+        assert_eq!(why, "the stage build changed (COPY a b: content of a changed)");
+        let mut inputs = Inputs::default();
+        inputs.add(Kind::Origin, "the stage x", &[b"1"]);
+        let (mut before, mut now) = (Record::default(), Record::default());
+        before.add("x", 0, "FROM x", &inputs);
+        inputs.list[0].value = Key::of(&[b"2"]);
+        now.add("x", 0, "FROM x", &inputs);
+        assert!(now.difference(&before, "x", 0).starts_with("the stage x changed (FROM x: the stage x changed"));
     }
 
     #[test]

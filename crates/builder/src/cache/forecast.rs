@@ -1,16 +1,22 @@
 //! A whole build, looked at before it begins: every stage is configured, which touches no filesystem, so that the key of
 //! every step is known, and from the layers that are there it follows what is still to be done.
+//!
+//! A command that runs twice need not do the same twice: of `RUN apt-get update` a repository may hold the layer of one
+//! build, and of the RUN behind it that of another one. Every entry therefore says what it was made *below*: the layers of the
+//! commands before it, and of those in the stages it reads. It is a hit where they are this build's, too; no image is put
+//! together of layers that never lay upon each other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use zuwai_registry::Layer;
+use zuwai_registry::{Digest, Layer};
 use zuwai_snapshot::RootFs;
 
 use super::content::Content;
 use super::entry::Label;
 use super::explain::Record;
-use super::inputs;
-use super::key::{Inputs, Key, Kind};
+use super::inputs::{self, Sources};
+use super::key::{Inputs, Key, Kind, Seen};
+use super::remote::{Remotes, Unknown};
 use crate::Tools;
 use crate::context::Dockerignore;
 use crate::error::BuildError;
@@ -25,9 +31,23 @@ use crate::step::folder_of;
 pub(super) struct Forecast {
     stages: BTreeMap<usize, Stage>,
     record: Record,
+    /// What the cache has.
+    found: HashMap<Key, Found>,
+    /// Those of it whose bytes were seen to be right.
+    verified: HashSet<Key>,
+}
+
+/// A layer that the cache has.
+#[derive(Clone)]
+pub(super) struct Found {
+    pub(super) layer: Layer,
+    /// What it was made on.
+    pub(super) below: Key,
 }
 
 struct Stage {
+    /// The stage that it begins with.
+    base: Option<usize>,
     /// Its name, or its number.
     name: String,
     /// What may become a layer.
@@ -43,6 +63,12 @@ pub(super) struct Step {
     text: String,
     /// The keys before and of it, and the hash of its inputs; `None` where they cannot be known before.
     keys: Option<Keys>,
+    /// Why there are none.
+    unknown: Option<String>,
+    /// What of the context the inputs were made of.
+    pub(super) seen: Seen,
+    /// Whether carrying it out again may bring another layer.
+    runs: bool,
     /// Whether its layer is kept in the cache and looked for there.
     pub(super) cached: bool,
     /// The stages whose files it reads.
@@ -50,8 +76,10 @@ pub(super) struct Step {
     /// The folders of its cache mounts.
     folders: Vec<String>,
     pub(super) hit: Option<Layer>,
-    /// Whether the bytes of the hit were seen to be right.
-    verified: bool,
+    /// What the hit was made on.
+    pub(super) below: Option<Key>,
+    /// Whether a layer was there that was made on others than this build's.
+    elsewhere: bool,
     pub(super) why: Option<String>,
 }
 
@@ -71,9 +99,10 @@ pub(super) struct Needs {
 }
 
 impl Step {
-    pub(super) fn label(&self) -> Option<Label<'_>> {
+    /// What is written about its layer, which was made on this.
+    pub(super) fn label(&self, below: Key) -> Option<Label<'_>> {
         let Keys { parent, inputs, key } = self.keys?;
-        Some(Label { key, parent, inputs, text: &self.text })
+        Some(Label { key, parent, inputs, below, text: &self.text })
     }
 
     fn is_miss(&self) -> bool {
@@ -82,24 +111,31 @@ impl Step {
 }
 
 impl Forecast {
-    /// Configures every stage and makes the keys. The files of the context are read here.
+    /// Configures every stage and makes the keys. The files of the context are read here, and servers are asked.
     pub(super) fn new(
         plan: &Plan<'_>,
         request: &BuildRequest,
         cache: &CacheRequest,
-        context: &RootFs,
-        ignore: &Dockerignore,
+        (context, ignore): (&RootFs, &Dockerignore),
+        remotes: &Remotes<'_>,
     ) -> Result<Forecast, BuildError> {
-        let mut forecast = Forecast { stages: BTreeMap::new(), record: Record::default() };
+        let mut forecast = Forecast {
+            stages: BTreeMap::new(),
+            record: Record::default(),
+            found: HashMap::new(),
+            verified: HashSet::new(),
+        };
         let content = Content::new(context, ignore);
         let mut ended: BTreeMap<usize, Settings> = BTreeMap::new();
         for planned in &plan.stages {
             let mut settings = planned.settings(&plan.globals, &ended);
             let name = planned.source.name.clone().unwrap_or_else(|| planned.index.to_string());
-            let mut stage = Stage { name, steps: Vec::new(), end: forecast.begin(planned, request, cache) };
+            let base = if let Base::Stage(index) = planned.base { Some(index) } else { None };
+            let mut stage = Stage { base, name, steps: Vec::new(), end: forecast.begin(planned, request, cache) };
             for (number, placed) in (1..).zip(planned.instructions()) {
                 let Some(action) = placed.configure(&mut settings)?.action else { continue };
-                let step = forecast.add(&mut stage, number, placed, &action, (plan, planned, &settings, &content));
+                let readers = (&settings, &content, remotes);
+                let step = forecast.add(&mut stage, number, placed, &action, (plan, planned), readers);
                 stage.steps.push(Step { cached: is_cached(&action, cache), ..step });
             }
             if request.single_snapshot {
@@ -136,7 +172,8 @@ impl Forecast {
         number: usize,
         placed: &Placed,
         action: &Action,
-        (plan, planned, settings, content): (&Plan<'_>, &PlannedStage<'_>, &Settings, &Content<'_>),
+        (plan, planned): (&Plan<'_>, &PlannedStage<'_>),
+        (settings, content, remotes): (&Settings, &Content<'_>, &Remotes<'_>),
     ) -> Step {
         let mut reads = Vec::new();
         let mut origins = Some(inputs::Origins::new());
@@ -154,18 +191,33 @@ impl Forecast {
                 origins
             });
         }
+        let (mut unknown, mut seen) = (None, Seen::new());
         let keys = stage.end.zip(origins).and_then(|(parent, origins)| {
+            let found = inputs::of_action(action, settings, Sources { origins: &origins, content, remotes });
             // What cannot be read cannot be carried out either: that tells why.
-            let inputs = inputs::of_action(action, settings, &origins, content).ok()?;
+            let mut inputs = found.map_err(|reason| unknown = Some(reason)).ok()?;
             self.record.add(&stage.name, number, &placed.text, &inputs);
+            seen = std::mem::take(&mut inputs.seen);
             let inputs = inputs.hash();
             Some(Keys { parent, inputs, key: Key::after(Some(&parent), &inputs) })
         });
         stage.end = keys.map(|keys| keys.key);
-        let text = placed.text.clone();
         let mounts = if let Action::Run(action) = action { action.mounts.as_slice() } else { &[] };
-        let folders = mounts.iter().filter_map(|mount| folder_of(&mount.kind)).collect();
-        Step { number, text, keys, cached: false, reads, folders, hit: None, verified: false, why: None }
+        Step {
+            number,
+            text: placed.text.clone(),
+            keys,
+            unknown: unknown.filter(|reason| !matches!(reason, Unknown::Step(_))).map(|reason| reason.to_string()),
+            seen,
+            runs: matches!(action, Action::Run(_)),
+            cached: false,
+            reads,
+            folders: mounts.iter().filter_map(|mount| folder_of(&mount.kind)).collect(),
+            hit: None,
+            below: None,
+            elsewhere: false,
+            why: None,
+        }
     }
 
     /// Every key that is worth asking for.
@@ -174,22 +226,107 @@ impl Forecast {
         steps.filter(|step| step.cached).filter_map(|step| Some(step.keys?.key)).collect()
     }
 
-    /// The key is there, and this is its layer.
-    pub(super) fn found(&mut self, key: &Key, layer: &Layer) {
+    /// These layers are there. What of it is used is decided here, stage by stage.
+    pub(super) fn found(&mut self, found: HashMap<Key, Found>) {
+        self.found = found;
+        self.accept();
+    }
+
+    /// A hit is what has the key and was made on the layers of this build.
+    fn accept(&mut self) {
         for step in self.stages.values_mut().flat_map(|stage| &mut stage.steps) {
-            if step.cached && step.keys.is_some_and(|keys| keys.key == *key) {
-                step.hit = Some(layer.clone());
+            (step.hit, step.below, step.elsewhere) = (None, None, false);
+        }
+        let places: Vec<(usize, usize)> =
+            self.stages.iter().flat_map(|(index, stage)| (0..stage.steps.len()).map(|place| (*index, place))).collect();
+        let mut ends = BTreeMap::new();
+        let mut so_far = None;
+        for (index, place) in places {
+            if place == 0 {
+                so_far = Some(self.beginning(index, &ends));
+            }
+            let below = so_far.flatten();
+            let made_on = self.below(index, place, below, &ends);
+            let stage = self.stages.get_mut(&index).expect("it was just listed");
+            let step = &mut stage.steps[place];
+            let found = step.keys.filter(|_| step.cached).and_then(|keys| self.found.get(&keys.key));
+            if let Some(found) = found {
+                step.elsewhere = made_on != Some(found.below);
+                if !step.elsewhere {
+                    (step.hit, step.below) = (Some(found.layer.clone()), made_on);
+                }
+            }
+            let diff_id = step.hit.as_ref().map(|layer| layer.diff_id.clone());
+            let after = after(made_on, below, step, diff_id.as_ref());
+            so_far = Some(after);
+            if place + 1 == stage.steps.len() {
+                ends.insert(index, after);
             }
         }
     }
 
-    pub(super) fn of_key(&self, key: &Key) -> Option<&Step> {
-        let mut steps = self.stages.values().flat_map(|stage| &stage.steps);
-        steps.find(|step| step.keys.is_some_and(|keys| keys.key == *key))
+    /// What a step is made on, when every layer of the build before it is known: `diff_id` tells those that were made now.
+    pub(super) fn made_on(
+        &self,
+        stage: usize,
+        number: usize,
+        diff_id: impl Fn(usize, usize) -> Option<Digest>,
+    ) -> Option<Key> {
+        let mut ends = BTreeMap::new();
+        for (index, known) in self.stages.range(..=stage) {
+            let mut so_far = self.beginning(*index, &ends);
+            for (place, step) in known.steps.iter().enumerate() {
+                let made_on = self.below(*index, place, so_far, &ends);
+                if (*index, step.number) == (stage, number) {
+                    return made_on;
+                }
+                let layer = diff_id(*index, step.number);
+                let layer = layer.or_else(|| step.hit.as_ref().map(|layer| layer.diff_id.clone()));
+                so_far = after(made_on, so_far, step, layer.as_ref());
+            }
+            ends.insert(*index, so_far);
+        }
+        None
+    }
+
+    /// The commands' layers that a stage begins on; those of a base image are in every key.
+    fn beginning(&self, stage: usize, ends: &BTreeMap<usize, Option<Key>>) -> Option<Key> {
+        match self.stages[&stage].base {
+            Some(base) if !self.stages[&base].steps.is_empty() => ends.get(&base).copied().flatten(),
+            Some(base) => self.beginning(base, ends),
+            None => Some(Key::of(&[b"no command"])),
+        }
+    }
+
+    /// What a step is made on: that, and what the stages are made of that it reads.
+    fn below(
+        &self,
+        stage: usize,
+        place: usize,
+        so_far: Option<Key>,
+        ends: &BTreeMap<usize, Option<Key>>,
+    ) -> Option<Key> {
+        let step = &self.stages[&stage].steps[place];
+        step.reads.iter().try_fold(so_far?, |below, read| {
+            let end = if self.stages[read].steps.is_empty() {
+                self.beginning(*read, ends)?
+            } else {
+                ends.get(read).copied().flatten()?
+            };
+            Some(Key::of(&[below.bytes(), end.bytes()]))
+        })
     }
 
     pub(super) fn step(&self, stage: usize, number: usize) -> Option<&Step> {
         self.stages.get(&stage)?.steps.iter().find(|step| step.number == number)
+    }
+
+    /// The layers of the cache that are used, each once, and what is written about them.
+    pub(super) fn hits(&self) -> impl Iterator<Item = (Label<'_>, &Layer)> {
+        let steps = self.stages.values().flat_map(|stage| &stage.steps);
+        let hits: BTreeMap<Key, _> =
+            steps.filter_map(|step| Some((step.keys?.key, (step.label(step.below?)?, step.hit.as_ref()?)))).collect();
+        hits.into_values()
     }
 
     /// The step with which a stage ends.
@@ -211,8 +348,14 @@ impl Forecast {
         for stage in self.stages.values_mut() {
             for step in stage.steps.iter_mut().filter(|step| step.cached && step.hit.is_none()) {
                 step.why = Some(match step.keys {
+                    Some(_) if step.elsewhere => {
+                        "its layer was made on another run of a command before it, which has to run again".to_owned()
+                    }
                     Some(_) => self.record.difference(before, &stage.name, step.number),
-                    None => "what it takes cannot be known before it is carried out".to_owned(),
+                    None => {
+                        let unknown = "what it takes cannot be known before it is carried out";
+                        step.unknown.clone().unwrap_or_else(|| unknown.to_owned())
+                    }
                 });
             }
         }
@@ -246,36 +389,54 @@ impl Forecast {
         folders.into_iter().cloned().collect()
     }
 
-    /// Sees to it that the layers can be had that will have to be unpacked; those that only go into the image are left
-    /// where they are. A layer that cannot be had is a miss, and others may have to be unpacked for it then.
-    pub(super) fn settle(&mut self, plan: &Plan<'_>, tools: &Tools<'_>) {
+    /// Sees to it that the layers can be had whose bytes will be needed: those that will have to be unpacked, and where `all`
+    /// is set those that go into the image, too, which are left where they are otherwise. A layer that cannot be had is a
+    /// miss, and others may have to be unpacked for it then.
+    pub(super) fn settle(&mut self, plan: &Plan<'_>, all: bool, tools: &Tools<'_>) {
         loop {
-            let wanted = self.to_unpack(plan);
-            let layers: Vec<Layer> =
-                wanted.iter().filter_map(|(stage, place)| self.stages[stage].steps[*place].hit.clone()).collect();
-            if layers.is_empty() {
+            let wanted = self.wanted(plan, all);
+            if wanted.is_empty() {
                 return;
             }
+            let layers: Vec<Layer> = wanted.iter().map(|key| self.found[key].layer.clone()).collect();
             tools.client.prefetch(&layers);
-            for (stage, place) in wanted {
-                let step = &mut self.stages.get_mut(&stage).expect("it was just looked at").steps[place];
-                let Some(layer) = &step.hit else { continue };
+            let mut lost = false;
+            for (key, layer) in wanted.into_iter().zip(layers) {
                 match layer.blob.open() {
-                    Ok(_) => step.verified = true,
+                    Ok(_) => drop(self.verified.insert(key)),
                     Err(error) => {
-                        let text = format!("the kept layer of `{}` is not used: {error}", step.text);
+                        let text = format!("the kept layer of `{}` is not used: {error}", self.text_of(&key));
                         tools.observer.event(&Event::Warning { text: &text });
-                        step.hit = None;
+                        self.found.remove(&key);
+                        lost = true;
                     }
                 }
+            }
+            if lost {
+                self.accept();
             }
         }
     }
 
-    /// Hits, by stage and place in it, whose bytes will be needed and were not looked at.
-    fn to_unpack(&self, plan: &Plan<'_>) -> Vec<(usize, usize)> {
+    fn text_of(&self, key: &Key) -> &str {
+        let mut steps = self.stages.values().flat_map(|stage| &stage.steps);
+        steps.find(|step| step.keys.is_some_and(|keys| keys.key == *key)).map_or("", |step| &step.text)
+    }
+
+    /// The keys of the hits with this layer.
+    pub(super) fn with_layer(&self, digest: &str) -> Vec<(Key, &str)> {
+        let steps = self.stages.values().flat_map(|stage| &stage.steps);
+        let is_it = |step: &&Step| step.hit.as_ref().is_some_and(|hit| hit.descriptor.digest.to_string() == digest);
+        steps.filter(is_it).filter_map(|step| Some((step.keys?.key, step.text.as_str()))).collect()
+    }
+
+    /// Hits whose bytes will be needed and were not looked at.
+    fn wanted(&self, plan: &Plan<'_>, all: bool) -> Vec<Key> {
         let needs = self.needs(plan);
         let mut whole = needs.read.clone();
+        if all {
+            whole.extend(plan.stages.iter().filter(|planned| planned.is_target).map(|planned| planned.index));
+        }
         let mut wanted = Vec::new();
         for planned in plan.stages.iter().rev().filter(|planned| needs.built.contains(&planned.index)) {
             let steps = &self.stages[&planned.index].steps;
@@ -287,11 +448,23 @@ impl Forecast {
             if let (true, Base::Stage(base)) = (up_to > 0, &planned.base) {
                 whole.insert(*base);
             }
-            let unseen = |place: &usize| steps[*place].hit.is_some() && !steps[*place].verified;
-            wanted.extend((0..up_to).filter(unseen).map(|place| (planned.index, place)));
+            let hits = steps[..up_to].iter().filter(|step| step.hit.is_some());
+            let keys = hits.filter_map(|step| step.keys.map(|keys| keys.key));
+            wanted.extend(keys.filter(|key| !self.verified.contains(key)));
         }
+        wanted.sort_unstable();
+        wanted.dedup();
         wanted
     }
+}
+
+/// What the next step is made on: a command may make another layer each time, and its layer counts; what else is done
+/// follows from its key and from what it read.
+fn after(made_on: Option<Key>, below: Option<Key>, step: &Step, diff_id: Option<&Digest>) -> Option<Key> {
+    if step.runs {
+        return Some(Key::of(&[made_on?.bytes(), diff_id?.to_string().as_bytes()]));
+    }
+    if step.reads.is_empty() { below } else { made_on }
 }
 
 fn is_cached(action: &Action, cache: &CacheRequest) -> bool {
@@ -306,5 +479,7 @@ fn one_of(steps: Vec<Step>) -> Vec<Step> {
     let reads = steps.iter().flat_map(|step| step.reads.clone()).collect();
     let folders = steps.iter().flat_map(|step| step.folders.clone()).collect();
     let cached = steps.iter().any(|step| step.cached);
-    steps.into_iter().next_back().map(|last| Step { cached, reads, folders, ..last }).into_iter().collect()
+    let runs = steps.iter().any(|step| step.runs);
+    let seen = steps.iter().flat_map(|step| step.seen.clone()).collect();
+    steps.into_iter().next_back().map(|last| Step { seen, runs, cached, reads, folders, ..last }).into_iter().collect()
 }

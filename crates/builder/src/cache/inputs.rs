@@ -6,9 +6,11 @@ use std::path::PathBuf;
 
 use zuwai_registry::{Compression, Image};
 
-use super::content::Content;
+use super::content::{Content, Taking};
 use super::key::{Inputs, Key, Kind};
-use crate::instruction::{Action, CopyAction, Mount, MountKind, RunAction, WorkdirAction};
+use super::remote::{Remotes, Unknown};
+use crate::context::Dockerignore;
+use crate::instruction::{Action, CopyAction, Mount, MountKind, RunAction, SourceKind, WorkdirAction, kind_of};
 use crate::request::{BuildRequest, CacheRequest};
 use crate::settings::Settings;
 use crate::step::{StepError, absolute, names_folder};
@@ -50,18 +52,21 @@ fn layers(image: Option<&Image>) -> Key {
 /// What each `--from` and `from=` of an instruction names, as written there: its name for people, and its key.
 pub(super) type Origins = BTreeMap<String, (String, Key)>;
 
+/// Where an action finds what it reads besides the root filesystem.
+#[derive(Clone, Copy)]
+pub(super) struct Sources<'a> {
+    pub(super) origins: &'a Origins,
+    pub(super) content: &'a Content<'a>,
+    pub(super) remotes: &'a Remotes<'a>,
+}
+
 /// What an action reads besides the root filesystem that it finds. An error is what would keep the action from being
-/// carried out.
-pub(super) fn of_action(
-    action: &Action,
-    settings: &Settings,
-    origins: &Origins,
-    content: &Content<'_>,
-) -> Result<Inputs, StepError> {
+/// carried out, or what a server does not tell.
+pub(super) fn of_action(action: &Action, settings: &Settings, from: Sources<'_>) -> Result<Inputs, Unknown> {
     let mut inputs = Inputs::default();
     match action {
-        Action::Run(action) => run(action, settings, origins, content, &mut inputs)?,
-        Action::Copy(action) => copy(action, origins, content, &mut inputs)?,
+        Action::Run(action) => run(action, settings, from, &mut inputs)?,
+        Action::Copy(action) => copy(action, from, &mut inputs)?,
         Action::MakeDir(WorkdirAction { path, user }) => {
             inputs.show(Kind::Argument, "folder", path);
             inputs.show(Kind::Argument, "user", user);
@@ -70,13 +75,7 @@ pub(super) fn of_action(
     Ok(inputs)
 }
 
-fn run(
-    action: &RunAction,
-    settings: &Settings,
-    origins: &Origins,
-    content: &Content<'_>,
-    inputs: &mut Inputs,
-) -> Result<(), StepError> {
+fn run(action: &RunAction, settings: &Settings, from: Sources<'_>, inputs: &mut Inputs) -> Result<(), Unknown> {
     let RunAction { arguments, env, deciding, user, working_dir, mounts, offline, text: _ } = action;
     inputs.add(Kind::Command, "command", &arguments.iter().map(String::as_bytes).collect::<Vec<_>>());
     for variable in &env[..*deciding] {
@@ -84,7 +83,7 @@ fn run(
         let entry = format!("{name}=");
         let kept = settings.config().config.env.iter().any(|known| known.starts_with(&entry));
         inputs.add(Kind::Variable, format!("{} {name}", if kept { "ENV" } else { "ARG" }), &[variable.as_bytes()]);
-        if let (Some(input), true) = (inputs.0.last_mut(), is_harmless(name, value)) {
+        if let (Some(input), true) = (inputs.list.last_mut(), is_harmless(name, value)) {
             input.shown = Some(value.to_owned());
         }
     }
@@ -93,21 +92,28 @@ fn run(
     if *offline {
         inputs.show(Kind::Argument, "--network", "none");
     }
-    mounts.iter().try_for_each(|mount| self::mount(mount, origins, content, inputs))
+    mounts.iter().try_for_each(|mount| self::mount(mount, from, inputs))
 }
 
 /// What a mount shows decides, but for what is in a cache and for the values of secrets: `BuildKit` has it so, too.
-fn mount(mount: &Mount, origins: &Origins, content: &Content<'_>, inputs: &mut Inputs) -> Result<(), StepError> {
+fn mount(mount: &Mount, sources: Sources<'_>, inputs: &mut Inputs) -> Result<(), Unknown> {
     let Mount { target, kind } = mount;
+    let origin = |from: &Option<String>| from.as_ref().and_then(|from| sources.origins.get(from));
     let what = match kind {
         MountKind::Bind { from, source, writable } => {
-            match from.as_ref().and_then(|from| origins.get(from)) {
+            match origin(from) {
                 Some((name, key)) => inputs.add(Kind::Origin, name.clone(), &[key.bytes()]),
-                None => content.add(inputs, &[source.trim_start_matches('/').to_owned()], None, false)?,
+                None => sources.content.show(inputs, source)?,
             }
             format!("bind {source} {}", if *writable { "rw" } else { "ro" })
         }
-        MountKind::Cache { id, sharing: _, from: _, source: _, writable: _, ownership: _ } => format!("cache {id}"),
+        MountKind::Cache { id, sharing: _, from, source, writable, ownership } => {
+            // What a new one begins as may be all that a command finds in it.
+            if let Some((name, key)) = origin(from) {
+                inputs.add(Kind::Origin, name.clone(), &[key.bytes()]);
+            }
+            format!("cache {id} {source} {} {ownership:?}", if *writable { "rw" } else { "ro" })
+        }
         MountKind::Tmpfs { size } => format!("tmpfs {size:?}"),
         MountKind::Secret { id, env, required: _, ownership } => format!("secret {id} {env:?} {ownership:?}"),
         MountKind::Ssh { id, required: _, ownership } => format!("ssh {id} {ownership:?}"),
@@ -120,7 +126,7 @@ fn mount(mount: &Mount, origins: &Origins, content: &Content<'_>, inputs: &mut I
     Ok(())
 }
 
-fn copy(action: &CopyAction, origins: &Origins, content: &Content<'_>, inputs: &mut Inputs) -> Result<(), StepError> {
+fn copy(action: &CopyAction, found: Sources<'_>, inputs: &mut Inputs) -> Result<(), Unknown> {
     let CopyAction {
         instruction: _,
         from,
@@ -164,13 +170,29 @@ fn copy(action: &CopyAction, origins: &Origins, content: &Content<'_>, inputs: &
     }
     inputs.show(Kind::Argument, "--checksum", checksum.as_deref().unwrap_or_default());
     inputs.show(Kind::Argument, "--keep-git-dir", &format!("{keep_git_dir:?}"));
-    if let Some((name, key)) = from.as_ref().and_then(|from| origins.get(from)) {
+    if let Some((name, key)) = from.as_ref().and_then(|from| found.origins.get(from)) {
         inputs.add(Kind::Origin, name.clone(), &[key.bytes()]);
         inputs.add(Kind::Argument, "sources", &sources.iter().map(String::as_bytes).collect::<Vec<_>>());
         return Ok(());
     }
-    let chmod = chmod.as_deref().map(str::parse).transpose()?;
-    content.add(inputs, sources, chmod.as_ref(), *parents)
+    let chmod = chmod.as_deref().map(str::parse).transpose().map_err(StepError::from)?;
+    // The patterns were checked when the instruction took effect.
+    let exclude = Dockerignore::excluding(exclude).unwrap_or_default();
+    let (paths, remote): (Vec<String>, Vec<String>) =
+        sources.iter().cloned().partition(|source| kind_of(source) == SourceKind::Path);
+    if !remote.is_empty() {
+        // What comes later is put over what came before.
+        let kinds: Vec<String> = sources.iter().map(|source| format!("{:?}", kind_of(source))).collect();
+        inputs.show(Kind::Argument, "kinds of sources", &kinds.join(" "));
+    }
+    for source in &remote {
+        match kind_of(source) {
+            SourceKind::Git => found.remotes.git(source, checksum.as_deref(), inputs)?,
+            _ => found.remotes.web(source, checksum.as_deref(), inputs)?,
+        }
+    }
+    let taking = Taking { sources: &paths, chmod: chmod.as_ref(), parents: *parents, exclude: Some(&exclude) };
+    Ok(found.content.add(inputs, &taking)?)
 }
 
 /// Parts of names of variables whose values are nobody's business.

@@ -1,5 +1,5 @@
 //! Keeps new layers while the build goes on: one thread that puts entries into the cache, one after the other. A cache
-//! that refuses is told of once, and then left alone; no build fails for it.
+//! that refuses is told of once, and then left alone; no build fails for it. One that refuses to move a tag takes others.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
@@ -27,12 +27,15 @@ impl Keeper {
     pub(super) fn start(cache: Arc<dyn Cache>, client: Client) -> Keeper {
         let (orders, coming) = mpsc::channel::<Order>();
         let work = move || {
-            let mut refused = None;
+            let (mut refused, mut over) = (None, false);
             for order in coming {
-                if refused.is_none()
-                    && let Err(error) = cache.put(&order.tag, &order.image)
-                {
-                    refused = Some(warning(&*cache, &error));
+                if !over && let Err(error) = cache.put(&order.tag, &order.image) {
+                    over = !error.is_immutable_tag();
+                    if over {
+                        refused = Some(warning(&*cache, &error));
+                    } else {
+                        refused = refused.or_else(|| Some(unmoved(&*cache, &error)));
+                    }
                 }
                 if let Some((layer, destinations)) = &order.then {
                     client.push_ahead(layer, destinations);
@@ -56,6 +59,14 @@ impl Keeper {
         self.orders = None;
         self.thread.take().and_then(|thread| thread.join().ok().flatten())
     }
+}
+
+fn unmoved(cache: &dyn Cache, error: &RegistryError) -> String {
+    format!(
+        "the cache {} moves no tags: entries that are used do not live longer than --cache-ttl, and the next build may not \
+         know why it misses ({error})",
+        cache.name()
+    )
 }
 
 fn warning(cache: &dyn Cache, error: &RegistryError) -> String {

@@ -2,7 +2,7 @@
 //!
 //! A key is made of the key before it and of the inputs of one step, each framed by its length, so that no two lists of
 //! inputs run into the same bytes. What is hashed of a step is its [`Action`](crate::instruction::Action), which is the
-//! complete input of a layer, and the content of what it takes; names for people ride along and are not hashed. Nothing of
+//! complete input of a layer, and the content of what it takes; what people call it rides along and is not hashed. Nothing of
 //! it depends on where the context lies, on the builder's user, mask or work folder, on the places of stages in the file,
 //! or on labels and other settings that no command sees.
 //!
@@ -10,11 +10,13 @@
 //! has the times that its files had when it was made, as with `docker build`.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use sha2::{Digest as _, Sha256};
+use zuwai_snapshot::Metadata;
 
 /// The version of all this: a layer that another version would make differently must not be found by it.
-const DOMAIN: &str = "zuwai layer cache 1";
+const DOMAIN: &str = "zuwai layer cache 2";
 
 /// 32 bytes that stand for everything that decides a layer, or the root filesystem up to it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,7 +27,16 @@ pub(crate) struct Framed(Sha256);
 
 /// Everything that decides one step besides the key before it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Inputs(pub(crate) Vec<Input>);
+pub(crate) struct Inputs {
+    /// What is hashed, in its order.
+    pub(crate) list: Vec<Input>,
+    /// What of the context was looked at for it.
+    pub(crate) seen: Seen,
+}
+
+/// Paths of the build context, and what the kernel said of them before they were read. Who finds them otherwise later
+/// has not read what was hashed.
+pub(crate) type Seen = Vec<(PathBuf, Metadata)>;
 
 /// One of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +45,8 @@ pub(crate) struct Input {
     pub(crate) kind: Kind,
     /// The hash of its value.
     pub(crate) value: Key,
-    /// What people call it: not hashed, since a file's name in the context is not its name in the image.
+    /// What people call it. Hashed where it says which argument this is, and not where it is somebody's own name for it: a
+    /// file's name in the context is not its name in the image.
     pub(crate) name: String,
     /// The value, where it is short and cannot be a secret: not hashed.
     pub(crate) shown: Option<String>,
@@ -60,6 +72,11 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Whether the names of such inputs count.
+    fn is_named(self) -> bool {
+        matches!(self, Kind::Setting | Kind::Command | Kind::Argument)
+    }
+
     pub(crate) fn word(self) -> &'static str {
         match self {
             Kind::Base => "base",
@@ -142,20 +159,21 @@ impl Framed {
 impl Inputs {
     /// One more input; its value in parts.
     pub(crate) fn add(&mut self, kind: Kind, name: impl Into<String>, value: &[&[u8]]) {
-        self.0.push(Input { kind, value: Key::of(value), name: name.into(), shown: None });
+        self.list.push(Input { kind, value: Key::of(value), name: name.into(), shown: None });
     }
 
     /// The same, with the value for people.
     pub(crate) fn show(&mut self, kind: Kind, name: impl Into<String>, value: &str) {
         let shown = Some(value.to_owned());
-        self.0.push(Input { kind, value: Key::of(&[value.as_bytes()]), name: name.into(), shown });
+        self.list.push(Input { kind, value: Key::of(&[value.as_bytes()]), name: name.into(), shown });
     }
 
     /// The hash of all of them, in their order.
     pub(crate) fn hash(&self) -> Key {
         let mut hash = Framed::new(DOMAIN);
-        for input in &self.0 {
+        for input in &self.list {
             hash.part(input.kind.word().as_bytes());
+            hash.part(if input.kind.is_named() { input.name.as_bytes() } else { b"" });
             hash.part(&input.value.0);
         }
         hash.finish()
@@ -184,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_hangs_on_its_parent_and_on_kinds_values_and_order_but_not_on_names() {
+    fn a_key_hangs_on_its_parent_and_on_kinds_values_and_order_but_not_on_what_people_call_files() {
         let inputs = |list: &[(Kind, &str, &str)]| {
             let mut inputs = Inputs::default();
             for (kind, name, value) in list {
@@ -194,7 +212,8 @@ mod tests {
         };
         let (one, two) = ((Kind::File, "a", "1"), (Kind::Argument, "b", "2"));
         let hash = inputs(&[one, two]);
-        assert_eq!(hash, inputs(&[(Kind::File, "c", "1"), (Kind::Argument, "d", "2")]));
+        assert_eq!(hash, inputs(&[(Kind::File, "c", "1"), (Kind::Argument, "b", "2")]));
+        assert_ne!(hash, inputs(&[(Kind::File, "a", "1"), (Kind::Argument, "c", "2")]));
         assert_ne!(hash, inputs(&[two, one]));
         assert_ne!(hash, inputs(&[one, (Kind::File, "b", "2")]));
         let parent = Key::after(None, &hash);

@@ -3,12 +3,12 @@
 //! Before anything is unpacked, [`LayerCache::look_ahead`] configures every stage, makes the key of every step, asks for
 //! all of them at once, and leaves those stages out of the plan that nobody needs then. While the build goes on, new
 //! layers are kept in the background. A cache can make a build faster and never fail it: what is wrong with it is a
-//! warning and a miss.
+//! warning and a miss, and where that shows only when a layer is unpacked, the build begins anew without that layer.
 //!
 //! | file | what is in it |
 //! |---|---|
 //! | `key` | the hash over everything that decides a layer |
-//! | `inputs`, `content` | what that is: of each kind of action, of files |
+//! | `inputs`, `content`, `remote` | what that is: of each kind of action, of files, of what is fetched |
 //! | `forecast` | the keys of a whole build, and which of them are there |
 //! | `entry`, `store` | an entry as an image, and where entries are kept |
 //! | `keeper` | keeping new layers beside the build |
@@ -27,32 +27,39 @@ mod key;
 #[cfg(test)]
 mod law;
 mod mounts;
+mod remote;
 mod store;
 mod warm;
 
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write as _;
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
 
 use zuwai_registry::{
-    BlobDir, Compression, Image, ImageConfig, ImageFormat, Layer, LayerWriter, Platform, Reference, RegistryError,
-    Shelf, Stored,
+    BlobDir, Compression, Digest, Image, ImageConfig, ImageFormat, Layer, LayerWriter, Platform, Reference,
+    RegistryError, Shelf, Stored,
 };
 use zuwai_snapshot::RootFs;
 
 use crate::Tools;
 use crate::context::Dockerignore;
-use crate::error::BuildError;
+use crate::error::{BuildError, UnpackError};
 use crate::event::{Event, Observer};
 use crate::plan::Plan;
 use crate::request::{BuildRequest, CachePlace, CacheRequest};
+use crate::step::Told;
 pub(crate) use bases::Bases;
 use entry::Entry;
 use explain::Record;
-use forecast::Forecast;
+use forecast::{Forecast, Found};
 use keeper::{Keeper, Order};
-use key::Key;
+pub(crate) use key::Key;
 use mounts::Mounts;
+use remote::Remotes;
 use store::{Cache, Repository};
 pub use warm::{WarmError, WarmRequest, warm};
 
@@ -65,22 +72,39 @@ const RECORD: &str = "dev.zuwai.cache.record";
 pub(crate) struct LayerCache<'a> {
     request: &'a CacheRequest,
     platform: &'a Platform,
+    store: Arc<dyn Cache>,
     forecast: Forecast,
     keeper: Option<Keeper>,
     mounts: Option<Mounts>,
     blobs: BlobDir,
+    told: Told,
+    /// The layers that were made, by stage and number of the instruction.
+    made: Mutex<BTreeMap<(usize, usize), Digest>>,
+    /// Whether something that a key was made of is not what it was: nothing is kept any more.
+    outdated: AtomicBool,
+}
+
+/// What goes on when the build is done: the folders of cache mounts are packed and kept, old entries removed.
+pub(crate) struct Rest(Option<JoinHandle<Vec<String>>>);
+
+impl Rest {
+    /// Waits for it. What went wrong is a warning each.
+    pub(crate) fn wait(self) -> Vec<String> {
+        self.0.and_then(|thread| thread.join().ok()).unwrap_or_default()
+    }
 }
 
 impl<'a> LayerCache<'a> {
     /// Looks at everything that can be known before the build, and takes the stages out of the plan that need not be
-    /// built. `None` where no cache is wanted or none can be had.
+    /// built. `None` where no cache is wanted or none can be had. Entries that are not trusted count as not there; `scratch`
+    /// is a folder for what is put down meanwhile.
     pub(crate) fn look_ahead(
         plan: &mut Plan<'_>,
         request: &'a BuildRequest,
         tools: &Tools<'_>,
-        blobs: &BlobDir,
-        context: &RootFs,
-        ignore: &Dockerignore,
+        (blobs, scratch): (&BlobDir, PathBuf),
+        context: (&RootFs, &Dockerignore),
+        distrusted: &HashSet<Key>,
     ) -> Result<Option<Self>, BuildError> {
         let Some(wanted) = &request.cache else { return Ok(None) };
         let warn = |text: &str| tools.observer.event(&Event::Warning { text });
@@ -91,16 +115,33 @@ impl<'a> LayerCache<'a> {
                 return Ok(None);
             }
         };
-        let forecast = Forecast::new(plan, request, wanted, context, ignore)?;
-        let (platform, blobs) = (&request.platform, blobs.clone());
-        let mut cache = LayerCache { request: wanted, platform, forecast, keeper: None, mounts: None, blobs };
+        let remotes = Remotes {
+            git: &request.context.git,
+            transport: &request.context.transport,
+            scratch,
+            cancelled: tools.cancel.flag(),
+            told: Mutex::default(),
+        };
+        let forecast = Forecast::new(plan, request, wanted, context, &remotes)?;
+        let mut cache = LayerCache {
+            request: wanted,
+            platform: &request.platform,
+            store: Arc::clone(&store),
+            forecast,
+            keeper: None,
+            mounts: None,
+            blobs: blobs.clone(),
+            told: remotes.told(),
+            made: Mutex::default(),
+            outdated: AtomicBool::new(false),
+        };
         let record_tag = format!("{RECORD_TAG}{}", slot(request));
-        let probed = cache.probe(&*store, &record_tag, tools);
-        cache.forecast.settle(plan, tools);
+        let probed = cache.probe(&*store, &record_tag, distrusted, tools);
+        cache.forecast.settle(plan, needs_bytes(request, wanted), tools);
         if wanted.keep && probed.answers {
             cache.keeper = Some(Keeper::start(Arc::clone(&store), tools.client.clone()));
         }
-        cache.refresh(probed.old);
+        cache.refresh(&probed.old);
         if cache.forecast.misses().next().is_some() {
             cache.explain(&*store, &record_tag, probed.record.as_ref());
             match record_image(cache.forecast.record(), request, &cache.blobs) {
@@ -133,24 +174,87 @@ impl<'a> LayerCache<'a> {
         self.forecast.step(stage, number).and_then(|step| step.why.as_deref())
     }
 
-    /// Keeps the layer of a step, and then pushes it to these. Whether it does: else nothing is done at all.
-    pub(crate) fn keep(&self, stage: usize, number: usize, layer: &Layer, destinations: &[Reference]) -> bool {
-        let step = self.forecast.step(stage, number).filter(|step| step.cached);
-        let (Some(label), true) = (step.and_then(forecast::Step::label), self.keeper.is_some()) else { return false };
+    /// What servers told of what is fetched.
+    pub(crate) fn told(&self) -> &Told {
+        &self.told
+    }
+
+    /// Keeps the layer that was made of a step, and then pushes it to these. Whether it does: else nothing is done at all.
+    /// What was made of other files than the key was made of, because the context changed meanwhile, is not kept.
+    pub(crate) fn keep(
+        &self,
+        (stage, number): (usize, usize),
+        layer: &Layer,
+        destinations: &[Reference],
+        context: &RootFs,
+        observer: &dyn Observer,
+    ) -> bool {
+        self.made().insert((stage, number), layer.diff_id.clone());
+        let Some(step) = self.forecast.step(stage, number) else { return false };
+        if self.keeper.is_none() || self.is_outdated(step, context, observer) || !step.cached {
+            return false;
+        }
+        let made = self.made();
+        let below = self.forecast.made_on(stage, number, |stage, number| made.get(&(stage, number)).cloned());
+        drop(made);
+        let Some(label) = below.and_then(|below| step.label(below)) else { return false };
         let image = entry::image(&label, layer, self.platform, SystemTime::now());
         let then = (!destinations.is_empty()).then(|| (layer.clone(), destinations.to_vec()));
         self.order(Order { tag: entry::tag(&label.key), image, then });
         true
     }
 
-    /// Keeps the folders of cache mounts, and waits until everything is kept. What went wrong is a warning.
-    pub(crate) fn finish(mut self, observer: &dyn Observer) -> Option<String> {
-        if let (Some(mounts), true) = (self.mounts.take(), self.keeper.is_some()) {
-            for order in mounts.save(self.platform, &self.blobs, observer) {
-                self.order(order);
-            }
+    /// Waits until every layer is kept; what went wrong is a warning. The rest goes on in the background.
+    pub(crate) fn finish(mut self) -> (Option<String>, Rest) {
+        let keeps = self.keeper.is_some();
+        let warning = self.keeper.take().and_then(Keeper::finish);
+        if !keeps {
+            return (warning, Rest(None));
         }
-        self.keeper.and_then(Keeper::finish)
+        let (store, blobs, ttl) = (Arc::clone(&self.store), self.blobs.clone(), self.request.ttl);
+        let (mounts, platform) = (self.mounts.take().filter(|_| warning.is_none()), self.platform.clone());
+        let work = move || {
+            let mut warnings = mounts.map(|mounts| mounts.save(&platform, &blobs, &*store)).unwrap_or_default();
+            if let Err(error) = store.tidy(ttl) {
+                warnings.push(format!("old entries of the cache {} are not removed: {error}", store.name()));
+            }
+            warnings
+        };
+        (warning, Rest(std::thread::Builder::new().name("cache mounts".to_owned()).spawn(work).ok()))
+    }
+
+    /// The entries that are to blame for an error, if any are: their layers are not what they seemed to be.
+    pub(crate) fn blame(&self, error: &BuildError, observer: &dyn Observer) -> Vec<Key> {
+        let BuildError::Unpack { source, .. } = error else { return Vec::new() };
+        let (UnpackError::Read { digest, .. } | UnpackError::Apply { digest, .. }) = source;
+        let entries = self.forecast.with_layer(digest);
+        for (_, text) in &entries {
+            let reason = std::error::Error::source(source).map(ToString::to_string).unwrap_or_default();
+            let text = format!("the kept layer of `{text}` is not used, and the build begins anew: {source}: {reason}");
+            observer.event(&Event::Warning { text: &text });
+        }
+        entries.into_iter().map(|(key, _)| key).collect()
+    }
+
+    fn made(&self) -> std::sync::MutexGuard<'_, BTreeMap<(usize, usize), Digest>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the step, or one before it, took something else than its key was made of.
+    fn is_outdated(&self, step: &forecast::Step, context: &RootFs, observer: &dyn Observer) -> bool {
+        if self.outdated.load(Ordering::SeqCst) {
+            return true;
+        }
+        let moved = step.seen.iter().find(|(path, was)| context.metadata(path).ok().flatten() != Some(*was));
+        let what = match moved {
+            Some((path, _)) => format!("{} changed while the build went on", path.display()),
+            None if self.told.is_outdated() => "what ADD fetched changed while the build went on".to_owned(),
+            None => return false,
+        };
+        self.outdated.store(true, Ordering::SeqCst);
+        let text = format!("{what}: no more layers are kept in the cache");
+        observer.event(&Event::Warning { text: &text });
+        true
     }
 
     fn order(&self, order: Order) {
@@ -160,7 +264,7 @@ impl<'a> LayerCache<'a> {
     }
 
     /// Asks for every key, and for what the build before was made of.
-    fn probe(&mut self, store: &dyn Cache, record_tag: &str, tools: &Tools<'_>) -> Probed {
+    fn probe(&mut self, store: &dyn Cache, record_tag: &str, distrusted: &HashSet<Key>, tools: &Tools<'_>) -> Probed {
         let now = SystemTime::now();
         let mut keys = self.forecast.keys();
         keys.sort_unstable();
@@ -169,45 +273,56 @@ impl<'a> LayerCache<'a> {
         tags.push(record_tag.to_owned());
         let mut answers = store.get(&tags);
         let mut probed = Probed { answers: answers.iter().any(Result::is_ok), record: None, old: Vec::new() };
-        if let Some(error) = answers.iter().find_map(|answer| answer.as_ref().err()) {
-            let text = refused(store, error);
-            tools.observer.event(&Event::Warning { text: &text });
+        let warn = |text: &str| tools.observer.event(&Event::Warning { text });
+        if let (Some(Err(error)), false) = (answers.first(), probed.answers) {
+            warn(&refused(store, error));
+            return probed;
         }
         if answers.len() == tags.len() {
             probed.record = answers.pop().and_then(Result::ok).flatten();
         }
-        for (key, stored) in keys.iter().zip(answers).filter_map(|(key, answer)| Some((key, answer.ok()??))) {
+        let mut found = HashMap::new();
+        for (key, answer) in keys.iter().zip(answers).filter(|(key, _)| !distrusted.contains(key)) {
             let tag = entry::tag(key);
-            let found = Entry::read(key, &stored.manifest).map_err(|malformed| malformed.to_string());
-            let found = found.and_then(|entry| {
-                let age = entry.age(now);
-                let layer = (age <= self.request.ttl).then(|| store.layer(&tag, &entry.layer, &entry.diff_id));
-                Ok((layer.transpose().map_err(|error| error.to_string())?, age))
-            });
-            match found {
-                Ok((Some(layer), age)) => {
+            match self.believe(store, key, answer, now) {
+                Ok(Some((layer, age))) => {
                     if age > self.request.ttl / 4 {
-                        probed.old.push((*key, layer.clone()));
+                        probed.old.push(*key);
                     }
-                    self.forecast.found(key, &layer);
+                    found.insert(*key, layer);
                 }
-                Ok((None, _)) => {}
-                Err(reason) => {
-                    let text = format!("{}:{tag} is not used: {reason}", store.name());
-                    tools.observer.event(&Event::Warning { text: &text });
-                }
+                Ok(None) => {}
+                Err(reason) => warn(&format!("{}:{tag} is not used: {reason}", store.name())),
             }
         }
+        self.forecast.found(found);
         probed
     }
 
+    /// The layer of an entry and its age; `None` where there is no entry, or it is too old. An error says why it is not
+    /// believed.
+    fn believe(
+        &self,
+        store: &dyn Cache,
+        key: &Key,
+        answer: Result<Option<Stored>, RegistryError>,
+        now: SystemTime,
+    ) -> Result<Option<(Found, Duration)>, String> {
+        let Some(stored) = answer.map_err(|error| error.to_string())? else { return Ok(None) };
+        let entry = Entry::read(key, &stored.manifest, now).map_err(|malformed| malformed.to_string())?;
+        let age = entry.age(now);
+        if age > self.request.ttl {
+            return Ok(None);
+        }
+        let layer = store.layer(&entry::tag(key), &entry.layer, &entry.diff_id).map_err(|error| error.to_string())?;
+        Ok(Some((Found { layer, below: entry.below }, age)))
+    }
+
     /// What was used lives on: entries that have lived a quarter of their time are written anew.
-    fn refresh(&self, old: Vec<(Key, Layer)>) {
-        for (key, layer) in old {
-            if let Some(label) = self.forecast.of_key(&key).and_then(forecast::Step::label) {
-                let image = entry::image(&label, &layer, self.platform, SystemTime::now());
-                self.order(Order { tag: entry::tag(&key), image, then: None });
-            }
+    fn refresh(&self, old: &[Key]) {
+        for (label, layer) in self.forecast.hits().filter(|(label, _)| old.contains(&label.key)) {
+            let image = entry::image(&label, layer, self.platform, SystemTime::now());
+            self.order(Order { tag: entry::tag(&label.key), image, then: None });
         }
     }
 
@@ -224,7 +339,7 @@ struct Probed {
     answers: bool,
     record: Option<Stored>,
     /// Entries that may soon be too old.
-    old: Vec<(Key, Layer)>,
+    old: Vec<Key>,
 }
 
 fn open(
@@ -242,6 +357,15 @@ fn open(
         }
         CachePlace::Layout(folder) => Arc::new(Shelf::open(&request.current_directory.join(folder))?),
     })
+}
+
+/// Whether the bytes of layers are needed that only go into the image: for a file of it, or for another registry.
+fn needs_bytes(request: &BuildRequest, cache: &CacheRequest) -> bool {
+    let CachePlace::Repository(repository) = &cache.place else { return false };
+    let elsewhere = |name: &Reference| name.registry() != repository.registry();
+    request.outputs.tar_path.is_some()
+        || request.outputs.oci_layout_path.is_some()
+        || (request.push && request.destinations.iter().any(elsewhere))
 }
 
 fn refused(store: &dyn Cache, error: &RegistryError) -> String {

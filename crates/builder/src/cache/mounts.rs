@@ -17,7 +17,6 @@ use zuwai_snapshot::{
 };
 
 use super::entry;
-use super::keeper::Order;
 use super::store::Cache;
 use crate::event::{Event, Observer};
 
@@ -85,26 +84,26 @@ impl Mounts {
         Mounts { folder: folder.to_owned(), largest, followed }
     }
 
-    /// Packs what has changed, for the cache. What cannot be packed is a warning.
-    pub(super) fn save(self, platform: &Platform, blobs: &BlobDir, observer: &dyn Observer) -> Vec<Order> {
-        let mut orders = Vec::new();
+    /// Packs what has changed and keeps it. What cannot be kept is a warning each.
+    pub(super) fn save(self, platform: &Platform, blobs: &BlobDir, store: &dyn Cache) -> Vec<String> {
+        let mut warnings = Vec::new();
         for followed in self.followed {
-            let name = followed.name.clone();
-            match pack(followed, &self.folder, self.largest, platform, blobs) {
-                Ok(Packed::Same) => {}
-                Ok(Packed::New(image)) => {
-                    orders.push(Order { tag: format!("{TAG}{name}"), image: *image, then: None });
+            let tag = format!("{TAG}{}", followed.name);
+            let packed = pack(followed, &self.folder, self.largest, platform, blobs);
+            let kept = packed.and_then(|packed| match packed {
+                Packed::Same => Ok(None),
+                Packed::New(image) => store.put(&tag, &image).map(|()| None).map_err(MountsError::from),
+                Packed::TooLarge(size) => Ok(Some(size)),
+            });
+            match kept {
+                Ok(None) => {}
+                Ok(Some(size)) => {
+                    warnings.push(format!("a cache mount of {size} bytes is not kept: at most {} are", self.largest));
                 }
-                Ok(Packed::TooLarge(size)) => {
-                    let text = format!("a cache mount of {size} bytes is not kept: at most {} are", self.largest);
-                    observer.event(&Event::Warning { text: &text });
-                }
-                Err(error) => {
-                    observer.event(&Event::Warning { text: &format!("a cache mount is not kept: {error}") });
-                }
+                Err(error) => warnings.push(format!("a cache mount is not kept: {error}")),
             }
         }
-        orders
+        warnings
     }
 }
 
@@ -259,11 +258,11 @@ mod tests {
             }
             change(&path);
             let blobs = BlobDir::open(self.folder.path().join("blobs")).unwrap();
-            let orders = mounts.save(&Platform::host(), &blobs, &Silent);
-            for order in &orders {
-                Cache::put(shelf, &order.tag, &order.image).unwrap();
-            }
-            orders.len()
+            let digest = || shelf.stored(&[format!("{TAG}m2")]).unwrap().pop().flatten().map(|stored| stored.digest);
+            let before = digest();
+            let warnings = mounts.save(&Platform::host(), &blobs, shelf);
+            assert!(warnings.iter().all(|text| text.contains("at most")), "{warnings:?}");
+            usize::from(digest() != before)
         }
     }
 

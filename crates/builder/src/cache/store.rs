@@ -1,8 +1,13 @@
 //! Where entries are kept: a repository of a registry, or a folder in OCI layout.
 
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
 use zuwai_registry::{
     BlobDir, Client, Descriptor, Digest, Image, ImageConfig, Layer, Manifest, Reference, RegistryError, Shelf, Stored,
 };
+
+use super::entry;
 
 /// A place for entries. It may be used from several threads, and by several builds at once.
 pub(crate) trait Cache: Send + Sync {
@@ -20,6 +25,11 @@ pub(crate) trait Cache: Send + Sync {
 
     /// Keeps an image under the tag, in place of what was there.
     fn put(&self, tag: &str, image: &Image) -> Result<(), RegistryError>;
+
+    /// Removes what nobody used for so long, where that is ours to do; a registry has rules of its own for it.
+    fn tidy(&self, _ttl: Duration) -> Result<(), RegistryError> {
+        Ok(())
+    }
 }
 
 /// Entries as tags of a repository.
@@ -80,5 +90,15 @@ impl Cache for Shelf {
 
     fn put(&self, tag: &str, image: &Image) -> Result<(), RegistryError> {
         Shelf::put(self, tag, image)
+    }
+
+    /// Entries of others in the folder stay.
+    fn tidy(&self, ttl: Duration) -> Result<(), RegistryError> {
+        let now = SystemTime::now();
+        self.prune(|tag, manifest| {
+            let created = manifest.annotations.get(entry::CREATED).and_then(|text| text.parse::<Timestamp>().ok());
+            let age = created.and_then(|created| now.duration_since(created.into()).ok()).unwrap_or_default();
+            !tag.starts_with(entry::TAG) || age <= ttl
+        })
     }
 }

@@ -150,6 +150,38 @@ impl Dockerignore {
     }
 }
 
+/// A source of `COPY --parents`: what matches below a folder comes along with the folders above it.
+pub(crate) struct Pivot<'a> {
+    /// What stands before `/./`, or the root.
+    pub(crate) folder: String,
+    /// What stands behind it.
+    pub(crate) pattern: &'a str,
+    /// Whether there are no wildcards in either: then it must be there.
+    pub(crate) literal: bool,
+    /// What of the folder comes along; `None` is all of it.
+    pub(crate) shown: Option<Dockerignore>,
+}
+
+/// Takes a source of `COPY --parents` apart.
+pub(crate) fn pivot(source: &str) -> Result<Pivot<'_>, FilesError> {
+    let (folder, pattern) = source.split_once("/./").unwrap_or(("/", source));
+    let folder = if folder.is_empty() { "/" } else { folder };
+    let shown = Dockerignore::showing_only(pattern)
+        .map_err(|error| FilesError::Pattern { source_text: source.to_owned(), source: error })?;
+    let whole = matches!(pattern.trim_matches('/'), "" | ".");
+    let literal = !has_wildcards(folder) && !has_wildcards(pattern);
+    Ok(Pivot { folder: folder.to_owned(), pattern, literal, shown: (!whole).then_some(shown) })
+}
+
+/// What two filters let through.
+pub(crate) fn both(one: Include, other: Include) -> Include {
+    match (one, other) {
+        (Include::No, _) | (_, Include::No) => Include::No,
+        (Include::Below, _) | (_, Include::Below) => Include::Below,
+        (Include::Yes, Include::Yes) => Include::Yes,
+    }
+}
+
 struct Search<'a> {
     root: &'a RootFs,
     ignore: Option<&'a Dockerignore>,

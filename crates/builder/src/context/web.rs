@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::LAST_MODIFIED;
+use reqwest::header::{ETAG, HeaderMap, LAST_MODIFIED};
 use thiserror::Error;
 use url::Url;
 use zuwai_registry::TransportOptions;
@@ -19,6 +19,8 @@ use super::blocking;
 /// What was fetched.
 pub(crate) struct Fetched {
     digests: Vec<Digest>,
+    /// What the server calls this content, if it says so: see [`etag`].
+    pub(crate) etag: Option<String>,
 }
 
 impl Fetched {
@@ -112,13 +114,12 @@ pub(crate) fn fetch(
     let unreachable =
         |source: Box<dyn std::error::Error + Send + Sync>| WebError::Transport { address: shown.clone(), source };
     let failed = |source: reqwest::Error| WebError::Server { address: shown.clone(), source: source.without_url() };
-    let set_up = blocking::set_up(transport, &TlsTrust::default()).map_err(|error| unreachable(Box::new(error)))?;
-    let client = set_up(reqwest::blocking::Client::builder().user_agent(&transport.user_agent));
-    let client = client.build().map_err(|error| unreachable(Box::new(error)))?;
+    let client = client(transport).map_err(unreachable)?;
     let mut response = client.get(url).send().map_err(failed)?;
     if !response.status().is_success() {
         return Err(WebError::Status { address: shown, status: response.status().as_u16() });
     }
+    let etag = strong_etag(response.headers());
     let time = response.headers().get(LAST_MODIFIED).and_then(|value| value.to_str().ok()).and_then(http_date);
     let write = |source: io::Error| WebError::Write { path: into.to_owned(), source };
     let mut file = File::create_new(into).map_err(write)?;
@@ -141,7 +142,24 @@ pub(crate) fn fetch(
     }
     file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(write)?;
     file.set_modified(time.unwrap_or(SystemTime::UNIX_EPOCH)).map_err(write)?;
-    Ok(Fetched { digests: hashers.into_iter().map(Hasher::finish).collect() })
+    Ok(Fetched { digests: hashers.into_iter().map(Hasher::finish).collect(), etag })
+}
+
+/// What the server calls the content of the address now: its strong validator, which no other content ever has there
+/// (RFC 9110, section 8.8.3). `None` where it gives none, or cannot be asked without sending it all.
+pub(crate) fn etag(address: &str, transport: &TransportOptions) -> Option<String> {
+    let response = client(transport).ok()?.head(Url::parse(address).ok()?).send().ok()?;
+    response.status().is_success().then(|| strong_etag(response.headers())).flatten()
+}
+
+fn strong_etag(headers: &HeaderMap) -> Option<String> {
+    let etag = headers.get(ETAG)?.to_str().ok()?;
+    (etag.len() > 2 && etag.starts_with('"') && etag.ends_with('"')).then(|| etag.to_owned())
+}
+
+fn client(transport: &TransportOptions) -> Result<reqwest::blocking::Client, Box<dyn std::error::Error + Send + Sync>> {
+    let set_up = blocking::set_up(transport, &TlsTrust::default())?;
+    Ok(set_up(reqwest::blocking::Client::builder().user_agent(&transport.user_agent)).build()?)
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`, the form that every server writes (RFC 9110, section 5.6.7).

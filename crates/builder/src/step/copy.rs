@@ -9,7 +9,8 @@ use zuwai_snapshot::{CopyRequest, Ignore, Include, Kind, ModeChange, Ownership, 
 
 use super::ownership::accounts;
 use super::{Ground, StepError, absolute, add, link, names_folder, remote};
-use crate::context::{Dockerignore, files};
+use crate::context::Dockerignore;
+use crate::context::files::{self, Pivot, both};
 use crate::event::Event;
 use crate::instruction::{CopyAction, InlineFile, SourceKind, kind_of};
 
@@ -127,14 +128,9 @@ impl<'a> Job<'a> {
 
     /// `--parents`: what matches keeps its folders, from the context's root or from behind `/./`.
     fn with_parents(&self, origin: &Origin<'_>, source: &str, matched: &mut usize) -> Result<Vec<PathBuf>, StepError> {
-        let (pivot, pattern) = source.split_once("/./").unwrap_or(("/", source));
-        let pivot = if pivot.is_empty() { "/" } else { pivot };
-        let literal = ![pivot, pattern].iter().any(|part| files::has_wildcards(part));
-        let shown = Dockerignore::showing_only(pattern)
-            .map_err(|error| files::FilesError::Pattern { source_text: source.to_owned(), source: error })?;
-        let whole = matches!(pattern.trim_matches('/'), "" | ".");
+        let Pivot { folder, pattern, literal, shown } = files::pivot(source)?;
         let mut changed = Vec::new();
-        for folder in files::matching(origin.root, &[pivot.to_owned()], origin.ignore)? {
+        for folder in files::matching(origin.root, &[folder], origin.ignore)? {
             if literal {
                 files::one(origin.root, &format!("{}/{pattern}", folder.path.display()), origin.ignore)?;
             }
@@ -142,8 +138,7 @@ impl<'a> Job<'a> {
                 continue;
             }
             changed.extend(self.onto.make_dirs(&self.target.path, &self.dress.parents)?);
-            let only = (!whole).then_some(&shown);
-            let copied = self.copy_one(origin, &folder.real, self.target.path.clone(), only)?;
+            let copied = self.copy_one(origin, &folder.real, self.target.path.clone(), shown.as_ref())?;
             *matched += copied.len();
             changed.extend(copied);
         }
@@ -236,15 +231,6 @@ impl<'a> Job<'a> {
             self.ground.observer.event(&Event::Warning { text });
         }
         Ok(copied.paths)
-    }
-}
-
-/// What two filters let through.
-fn both(one: Include, other: Include) -> Include {
-    match (one, other) {
-        (Include::No, _) | (_, Include::No) => Include::No,
-        (Include::Below, _) | (_, Include::Below) => Include::Below,
-        (Include::Yes, Include::Yes) => Include::Yes,
     }
 }
 

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use zuwai_registry::TransportOptions;
 use zuwai_snapshot::{RootFs, Scope, SnapshotError, Snapshotter};
@@ -57,6 +58,33 @@ pub(crate) struct Ground<'a> {
     pub(crate) observer: &'a dyn Observer,
     /// Asks for an end.
     pub(crate) cancel: &'a Cancel,
+    /// What servers told of what is to be fetched, where somebody counts on it.
+    pub(crate) told: Option<&'a Told>,
+}
+
+/// What servers told of addresses before anything was fetched from them, and whether it was still so then.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    addresses: BTreeMap<String, String>,
+    otherwise: AtomicBool,
+}
+
+impl Told {
+    pub(crate) fn new(addresses: BTreeMap<String, String>) -> Told {
+        Told { addresses, otherwise: AtomicBool::new(false) }
+    }
+
+    /// Something was fetched from the address, and this is what the server says of it now.
+    fn compare(&self, address: &str, now: Option<&str>) {
+        if self.addresses.get(address).is_some_and(|before| Some(before.as_str()) != now) {
+            self.otherwise.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether something else was fetched than was told of.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.otherwise.load(Ordering::SeqCst)
+    }
 }
 
 impl Ground<'_> {

@@ -35,6 +35,9 @@ pub(super) fn download(address: &str, checksum: Option<&str>, ground: &Ground<'_
     ground.observer.event(&Event::ContextFetching { location: &web::shown(address) });
     let name = web::name(address);
     let fetched = web::fetch(address, &folder.join(&name), ground.transport, ground.cancel.flag())?;
+    if let Some(told) = ground.told {
+        told.compare(address, fetched.etag.as_deref());
+    }
     if let Some(wanted) = checksum {
         // It was read when the instruction took effect.
         let wanted: Digest = wanted.parse().map_err(|_| StepError::Checksum {
@@ -61,6 +64,9 @@ pub(super) fn check_out(address: &str, action: &CopyAction, ground: &Ground<'_>)
     let wanted = repository(address)?;
     ground.observer.event(&Event::ContextFetching { location: &wanted.shown() });
     let Checkout { commit } = wanted.check_out(ground.git, ground.transport, &folder, ground.cancel.flag())?;
+    if let Some(told) = ground.told {
+        told.compare(address, Some(&commit));
+    }
     let checksum = action.checksum.as_deref().or(wanted.checksum.as_deref());
     if let Some(checksum) = checksum
         && !commit.starts_with(&checksum.to_ascii_lowercase())

@@ -36,7 +36,7 @@ impl Session {
         }
         for (reference, tries) in references.iter().zip(&mut tries) {
             while let Err(error) = self.push_documents_to(graph, reference).await {
-                if self.options.ignore_immutable_tag_errors && is_immutable_tag(&error) {
+                if self.options.ignore_immutable_tag_errors && error.is_immutable_tag() {
                     break;
                 }
                 self.another_try(tries, error).await?;
@@ -158,9 +158,12 @@ impl Session {
     }
 }
 
-fn is_immutable_tag(error: &RegistryError) -> bool {
-    let text = error.to_string();
-    IMMUTABLE.iter().any(|words| text.contains(words))
+impl RegistryError {
+    /// Whether the registry refuses to let a tag name something else than it did.
+    pub fn is_immutable_tag(&self) -> bool {
+        let text = self.to_string();
+        IMMUTABLE.iter().any(|words| text.contains(words))
+    }
 }
 
 fn misses_a_blob(error: &RegistryError) -> bool {

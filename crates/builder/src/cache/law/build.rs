@@ -8,9 +8,9 @@ use zuwai_registry::{Compression, Descriptor, Digest, Image, ImageConfig, ImageF
 use zuwai_snapshot::{Ignore, RootFs, SnapshotMode};
 
 use super::super::content::Content;
-use super::super::inputs::{of_action, of_base};
+use super::super::inputs::{Sources, of_action, of_base};
 use super::super::key::Key;
-use super::{Chance, Seen, Step};
+use super::{Chance, Seen, Step, with_remotes};
 use crate::context::Dockerignore;
 use crate::instruction::testing::Stage;
 use crate::instruction::{Action, CopyAction, InlineFile, Mount, MountKind, RunAction, WorkdirAction};
@@ -93,7 +93,9 @@ impl Build {
         let origin = Key::of(&[self.origin.1.as_bytes()]);
         for action in &self.actions {
             let origins = [("x".to_owned(), (self.origin.0.clone(), origin))].into();
-            let inputs = of_action(action, settings, &origins, content).unwrap();
+            let inputs = with_remotes(|remotes| {
+                of_action(action, settings, Sources { origins: &origins, content, remotes }).unwrap()
+            });
             keys.push(Key::after(keys.last(), &inputs.hash()));
         }
         keys
@@ -129,7 +131,7 @@ impl Build {
                     let path: PathBuf = path.components().collect();
                     let folder = crate::step::names_folder(&copy.destination);
                     format!(
-                        "copy {path:?} {folder} {:?} {:?} {:?} {} {:?} {:?} {} {} {:?}",
+                        "copy {path:?} {folder} {:?} {:?} {:?} {} {:?} {:?} {} {} {:?} {} {:?} {:?}",
                         copy.chown.as_deref().unwrap_or_default(),
                         copy.chmod.as_deref().unwrap_or_default(),
                         copy.sources,
@@ -138,7 +140,10 @@ impl Build {
                         copy.inline,
                         copy.link,
                         copy.parents,
-                        copy.exclude
+                        copy.exclude,
+                        copy.unpack_remote,
+                        copy.checksum.as_deref().unwrap_or_default(),
+                        copy.keep_git_dir
                     )
                 }
             };
@@ -264,7 +269,24 @@ impl Build {
 
 fn change(action: &mut Action, chance: &mut Chance) {
     match action {
-        Action::Run(run) => match chance.below(9) {
+        Action::Run(run) => match chance.below(11) {
+            9 => run.mounts.iter_mut().take(1).for_each(|mount| mount.target = format!("/{}", chance.name())),
+            10 => {
+                for mount in run.mounts.iter_mut().take(1) {
+                    match &mut mount.kind {
+                        MountKind::Script { name, .. } => *name = chance.name(),
+                        MountKind::Secret { id, env, .. } => {
+                            if chance.below(2) == 0 {
+                                *id = chance.name();
+                            } else {
+                                *env = Some(chance.name());
+                            }
+                        }
+                        MountKind::Tmpfs { size } => *size = Some(chance.below(3) as u64),
+                        _ => {}
+                    }
+                }
+            }
             6 => run.offline = !run.offline,
             7 => drop(run.mounts.pop()),
             8 => {
@@ -295,7 +317,11 @@ fn change(action: &mut Action, chance: &mut Chance) {
             4 => run.user = chance.word(),
             _ => run.working_dir = format!("/{}", chance.name()),
         },
-        Action::Copy(copy) => match chance.below(10) {
+        Action::Copy(copy) => match chance.below(14) {
+            10 => copy.inline.iter_mut().take(1).for_each(|file| file.name = chance.name()),
+            11 => copy.unpack_remote = !copy.unpack_remote,
+            12 => copy.checksum = Some(chance.name()),
+            13 => copy.keep_git_dir = [None, Some(false), Some(true)][chance.below(3)],
             6 => copy.inline.push(InlineFile { name: chance.name(), content: chance.word() }),
             7 => copy.link = !copy.link,
             8 => copy.parents = !copy.parents,

@@ -8,13 +8,30 @@
 #![allow(clippy::unwrap_used)]
 
 mod build;
+mod pairs;
 mod tree;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
-use zuwai_registry::Digest;
+use zuwai_registry::{Digest, TransportOptions};
 
 use super::key::Key;
+use super::remote::Remotes;
+use crate::request::GitOptions;
+
+/// Nobody to ask: what is written down is all there is.
+fn with_remotes<T>(work: impl FnOnce(&Remotes<'_>) -> T) -> T {
+    work(&Remotes {
+        git: &GitOptions::default(),
+        transport: &TransportOptions::default(),
+        scratch: PathBuf::new(),
+        cancelled: &AtomicBool::new(false),
+        told: Mutex::default(),
+    })
+}
 
 /// Numbers that look random and are the same in every run (xorshift64*).
 struct Chance(u64);

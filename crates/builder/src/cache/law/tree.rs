@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use zuwai_snapshot::{Ignore, RootFs};
 
-use super::super::content::Content;
+use super::super::content::{Content, Taking};
 use super::super::key::{Inputs, Key};
 use super::{Chance, Seen, Step};
 use crate::context::Dockerignore;
@@ -107,7 +107,9 @@ fn whatever_can_change_the_files_that_are_copied_changes_the_key_and_nothing_els
         let step = tree.step(&mut chance, attributes);
         // Nothing is remembered from one look to the next.
         let mut inputs = Inputs::default();
-        Content::new(&root, &ignore).add(&mut inputs, &["top".to_owned()], None, false).unwrap();
+        Content::new(&root, &ignore)
+            .add(&mut inputs, &Taking { sources: &["top".to_owned()], ..Taking::default() })
+            .unwrap();
         let key = inputs.hash();
         seen.check(key, &format!("{:?}", tree.nodes));
         if let Some((old, nodes)) = &before {
@@ -128,7 +130,8 @@ fn a_mode_that_chmod_replaces_does_not_count_and_one_that_it_changes_does() {
         tree.put("a", Node::File { bytes: "x".to_owned(), mode, attribute: None });
         let mut inputs = Inputs::default();
         let chmod = chmod.map(|text| text.parse().unwrap());
-        Content::new(&root, &ignore).add(&mut inputs, &["top".to_owned()], chmod.as_ref(), false).unwrap();
+        let taking = Taking { sources: &["top".to_owned()], chmod: chmod.as_ref(), ..Taking::default() };
+        Content::new(&root, &ignore).add(&mut inputs, &taking).unwrap();
         inputs.hash()
     };
     assert_eq!(key(0o644, Some("0600")), key(0o755, Some("0600")));
@@ -145,7 +148,9 @@ fn hidden_files_do_not_count() {
     let mut key = |name: &str, bytes: &str| {
         tree.put(name, Node::File { bytes: bytes.to_owned(), mode: 0o644, attribute: None });
         let mut inputs = Inputs::default();
-        Content::new(&root, &ignore).add(&mut inputs, &["top".to_owned()], None, false).unwrap();
+        Content::new(&root, &ignore)
+            .add(&mut inputs, &Taking { sources: &["top".to_owned()], ..Taking::default() })
+            .unwrap();
         inputs.hash()
     };
     let one = key("a", "1");
@@ -166,8 +171,8 @@ fn the_folders_above_a_file_count_where_they_are_kept() {
     let ignore = Dockerignore::default();
     let key = |parents| {
         let mut inputs = Inputs::default();
-        Content::new(&root, &ignore).add(&mut inputs, &["top/*/a".to_owned()], None, parents).unwrap();
-        assert_eq!(inputs.0.len(), 1);
+        let taking = Taking { sources: &["top/*/a".to_owned()], parents, ..Taking::default() };
+        Content::new(&root, &ignore).add(&mut inputs, &taking).unwrap();
         inputs.hash()
     };
     let before = [key(false), key(true)];

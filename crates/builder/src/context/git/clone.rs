@@ -42,6 +42,12 @@ pub(super) fn clone(order: &Clone<'_>, into: &Path) -> Result<gix::Repository, G
     Ok(work.repository)
 }
 
+/// The commit that a clone would check out now, as far as the server tells it without sending it.
+pub(super) fn newest(order: &Clone<'_>, into: &Path) -> Result<Option<ObjectId>, GitError> {
+    let work = Cloning { order, repository: initialised(order, into)? };
+    Ok(work.list(&order.wanted)?.ok().map(|found| found.commit))
+}
+
 fn initialised(order: &Clone<'_>, into: &Path) -> Result<gix::Repository, GitError> {
     let failed = |error: gix::Error| GitError::gix("clone", order.url, &error);
     let options = gix::create::Options { destination_must_be_empty: Some(false), ..gix::create::Options::default() };

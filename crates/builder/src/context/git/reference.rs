@@ -25,6 +25,8 @@ pub(super) struct Found {
     pub(super) name: Option<String>,
     /// The object: a commit, or an annotated tag of one.
     pub(super) id: gix::ObjectId,
+    /// The commit, as far as the server says; of an annotated tag it does.
+    pub(super) commit: gix::ObjectId,
 }
 
 impl Wanted {
@@ -64,7 +66,8 @@ impl Wanted {
                 _ if name == "HEAD" => None,
                 _ => Some(candidate),
             };
-            return Ok(Found { name, id: id.to_owned() });
+            let commit = if let Ref::Peeled { object, .. } = reference { *object } else { id.to_owned() };
+            return Ok(Found { name, id: id.to_owned(), commit });
         }
         Err(match self {
             Self::Default | Self::Commit(_) => GitError::Empty,

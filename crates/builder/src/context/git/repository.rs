@@ -7,9 +7,9 @@ use std::sync::atomic::AtomicBool;
 use url::Url;
 use zuwai_registry::TransportOptions;
 
-use super::clone::{Clone, clone};
+use super::clone::{Clone, clone, newest};
 use super::connection::Server;
-use super::reference::Wanted;
+use super::reference::{Wanted, is_whole_id};
 use super::{GitError, submodules};
 use crate::request::GitOptions;
 
@@ -25,7 +25,8 @@ pub(crate) struct Repository {
     pub(crate) checksum: Option<String>,
     /// Whether `.git` stays, if the address says.
     pub(crate) keep_git_dir: Option<bool>,
-    submodules: bool,
+    /// Whether its submodules come along.
+    pub(crate) submodules: bool,
 }
 
 /// Files of a repository on this machine.
@@ -98,6 +99,35 @@ impl Repository {
         }
     }
 
+    /// The commit, where the address or the `--checksum` beside it says all of it.
+    pub(crate) fn pinned(&self, checksum: Option<&str>) -> Option<String> {
+        let named = [checksum, self.checksum.as_deref(), self.reference.as_deref()];
+        named.into_iter().flatten().find(|commit| is_whole_id(commit)).map(str::to_ascii_lowercase)
+    }
+
+    /// The commit that would be checked out now; `None` where the server does not tell. `into` is an empty folder, or none.
+    pub(crate) fn newest(
+        &self,
+        options: &GitOptions,
+        transport: &TransportOptions,
+        into: &Path,
+        cancelled: &AtomicBool,
+    ) -> Result<Option<String>, GitError> {
+        let server = Server::new(transport, options, &self.url, self.credentials.clone());
+        let _ = std::fs::remove_dir_all(into);
+        std::fs::create_dir_all(into).map_err(|source| GitError::Write { path: into.to_owned(), source })?;
+        let told = newest(&self.order(&server, cancelled), into);
+        let _ = std::fs::remove_dir_all(into);
+        Ok(told?.map(|commit| commit.to_string()))
+    }
+
+    fn order<'a>(&'a self, server: &'a Server<'a>, cancelled: &'a AtomicBool) -> Clone<'a> {
+        // A commit that is named and no branch beside it is fetched by its own name.
+        let named = self.reference.as_deref().or(self.checksum.as_deref());
+        let wanted = Wanted::of(named, None);
+        Clone { server, url: &self.url, wanted, commit: None, depth: 1, single_branch: true, cancelled }
+    }
+
     /// Clones one commit into an empty folder, with its submodules unless the address says otherwise.
     pub(crate) fn check_out(
         &self,
@@ -107,17 +137,7 @@ impl Repository {
         cancelled: &AtomicBool,
     ) -> Result<Checkout, GitError> {
         let server = Server::new(transport, options, &self.url, self.credentials.clone());
-        // A commit that is named and no branch beside it is fetched by its own name.
-        let named = self.reference.as_deref().or(self.checksum.as_deref());
-        let order = Clone {
-            server: &server,
-            url: &self.url,
-            wanted: Wanted::of(named, None),
-            commit: None,
-            depth: 1,
-            single_branch: true,
-            cancelled,
-        };
+        let order = self.order(&server, cancelled);
         let cloned = clone(&order, into)?;
         if self.submodules {
             submodules::fetch(&cloned, &order, 0)?;

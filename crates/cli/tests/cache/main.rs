@@ -1,164 +1,44 @@
 //! The cache of layers, end to end: against Debian's docker-registry and against a folder, in an unprivileged container.
-//! What is downloaded and uploaded is counted in the registry's own log.
+//! What is downloaded and uploaded is counted in the registry's own log and on the wire.
 
 #![allow(clippy::unwrap_used)] // Where a helper fails, the test fails.
 
+mod faults;
+mod remote;
+mod stand;
+
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde_json::Value;
-use zuwai_lab::base::{Base, mirror};
+use zuwai_lab::Meter;
 use zuwai_lab::layout::{Layout, text};
-use zuwai_lab::registry::Options;
-use zuwai_lab::{Executor, Output, Registry, Scratch};
 
-/// Five stages, two of which are read by COPY and one of which another begins with.
-const FIVE: &str = "FROM busybox AS tools\n\
-    WORKDIR /tools\n\
-    RUN echo tool > tool && touch -d @1000000000 tool\n\
-    FROM busybox AS dependencies\n\
-    ARG VERSION=1.2\n\
-    COPY package.json lock.json /app/\n\
-    RUN echo installed $VERSION > /app/modules\n\
-    FROM dependencies AS compile\n\
-    COPY --chmod=0644 src /app/src\n\
-    COPY --from=tools /tools/tool /usr/bin/tool\n\
-    RUN cat /app/src/main /app/modules > /app/out\n\
-    FROM dependencies AS check\n\
-    RUN echo checked > /app/report\n\
-    FROM busybox\n\
-    ENV LEVEL=1\n\
-    WORKDIR /srv\n\
-    COPY --from=compile /app/out ./\n\
-    COPY --from=check /app/report ./\n\
-    RUN cat out report > all\n\
-    LABEL a=b\n\
-    CMD [\"cat\", \"/srv/all\"]\n";
-
-struct Stand {
-    mirror: Registry,
-    registry: Registry,
-    executor: Executor,
-    scratch: Scratch,
-    context: PathBuf,
-}
-
-impl Stand {
-    fn new(dockerfile: &str) -> Stand {
-        let scratch = Scratch::new().unwrap();
-        let context = scratch.folder("context").unwrap();
-        fs::create_dir(context.join("src")).unwrap();
-        for (name, content) in
-            [("Dockerfile", dockerfile), ("package.json", "{}"), ("lock.json", "[]"), ("src/main", "main 1\n")]
-        {
-            fs::write(context.join(name), content).unwrap();
-        }
-        Stand {
-            mirror: mirror(&[Base::Busybox], &Options::default()).unwrap(),
-            registry: Registry::start(&Options::default()).unwrap(),
-            executor: Executor::new(Path::new(env!("CARGO_BIN_EXE_zuwai"))).unwrap(),
-            scratch,
-            context,
-        }
-    }
-
-    fn write(&self, name: &str, content: &str) {
-        fs::write(self.context.join(name), content).unwrap();
-    }
-
-    fn destination(&self, tag: &str) -> String {
-        format!("--destination={}/app:{tag}", self.registry.host())
-    }
-
-    fn run(&self, words: &[&str]) -> Output {
-        let (mirror, registry) = (self.mirror.host(), self.registry.host());
-        let mut arguments = vec![
-            "--dockerfile=Dockerfile".to_owned(),
-            "--context=dir:///workspace".to_owned(),
-            format!("--registry-mirror={mirror}"),
-            format!("--insecure-registry={mirror}"),
-            format!("--insecure-registry={registry}"),
-            "--skip-default-registry-fallback".to_owned(),
-        ];
-        arguments.extend(words.iter().map(|&word| word.to_owned()));
-        let folder = self.scratch.folder("cache").unwrap();
-        let container = self.executor.container().mount(&self.context, "/workspace").mount_writable(&folder, "/kept");
-        container.env("NO_COLOR", "1").time_limit(Duration::from_mins(2)).run(arguments).unwrap()
-    }
-
-    /// Builds and pushes with the cache, and says what was made and what was moved.
-    fn build(&self, tag: &str, words: &[&str]) -> Build {
-        let (mirror, registry) = (self.mirror.requests().len(), self.registry.requests().len());
-        let begin = Instant::now();
-        let output = self.run(&[&[self.destination(tag).as_str(), "--cache=true", "--explain-cache"], words].concat());
-        let took = begin.elapsed();
-        assert!(output.status.success(), "{output}");
-        Build {
-            output,
-            took,
-            pulled: self.mirror.requests()[mirror..].to_vec(),
-            moved: self.registry.requests()[registry..].to_vec(),
-        }
-    }
-
-    /// The manifest and the config of a pushed image, without the times at which it was made.
-    fn image(&self, tag: &str) -> (Value, Value) {
-        let folder = self.scratch.path().join(format!("pulled-{tag}"));
-        let layout = self.registry.pull(&format!("app:{tag}"), &folder).unwrap();
-        let manifest = layout.document(text(&layout.index().unwrap()[0], "digest").unwrap()).unwrap();
-        let mut config = layout.document(text(&manifest["config"], "digest").unwrap()).unwrap();
-        config["created"] = Value::Null;
-        for row in config["history"].as_array_mut().unwrap() {
-            if row["comment"] == "buildkit.dockerfile.v0" {
-                row["created"] = Value::Null;
-            }
-        }
-        (manifest["layers"].clone(), config)
-    }
-}
-
-struct Build {
-    output: Output,
-    took: Duration,
-    pulled: Vec<String>,
-    moved: Vec<String>,
-}
-
-impl Build {
-    fn lines(&self, start: &str) -> Vec<String> {
-        let said = self.output.err();
-        said.lines().filter_map(|line| line.split_once("] ")?.1.strip_prefix(start).map(str::to_owned)).collect()
-    }
-
-    fn hits(&self) -> Vec<String> {
-        self.lines("Using caching version of cmd: ")
-    }
-
-    fn misses(&self) -> Vec<String> {
-        self.lines("No cached layer found for cmd ")
-    }
-
-    /// Blobs that were downloaded, configs of images left out: what is larger than them.
-    fn downloads(&self) -> Vec<&String> {
-        let get = |line: &&String| line.contains("\"GET ") && line.contains("/blobs/");
-        self.pulled.iter().chain(&self.moved).filter(get).collect()
-    }
-
-    fn uploads(&self) -> usize {
-        self.moved.iter().filter(|line| line.contains("\"PUT ") && line.contains("/blobs/uploads/")).count()
-    }
-
-    fn unpacked(&self) -> bool {
-        self.output.err().contains("Unpacking rootfs")
-    }
-}
+use stand::{FIVE, Stand};
 
 #[test]
 fn a_build_of_five_stages_that_is_all_in_the_cache_moves_no_layer_and_unpacks_nothing() {
     let stand = Stand::new(FIVE);
     let cold = stand.build("cold", &[]);
     assert_eq!(cold.hits(), [""; 0], "{}", cold.output);
+    // On the wire, too: what the cache, the image and the mirror give and get.
+    let meters = [&stand.registry, &stand.mirror].map(|registry| Meter::start(registry.port()).unwrap());
+    let [kept, mirror] = [0, 1].map(|which| format!("127.0.0.1:{}", meters[which].port()));
+    let words = [
+        format!("--destination={kept}/app:metered"),
+        format!("--insecure-registry={kept}"),
+        format!("--registry-mirror={mirror}"),
+        format!("--insecure-registry={mirror}"),
+        "--dockerfile=Dockerfile".to_owned(),
+        "--context=dir:///workspace".to_owned(),
+        "--skip-default-registry-fallback".to_owned(),
+        "--cache=true".to_owned(),
+    ];
+    let metered = stand.run_with(&words).success().unwrap();
+    assert!(!metered.err().contains("No cached layer"), "{metered}");
+    let moved = meters.map(|meter| meter.take());
+    let (down, up) = (moved[0].down + moved[1].down, moved[0].up + moved[1].up);
+    // Two dozen small documents, and their headers: the base alone has 1,900,000 bytes.
+    assert!(down < 64_000 && up < 48_000, "{down} bytes down, {up} up: {metered}");
     let warm = stand.build("warm", &[]);
     assert_eq!(warm.misses(), [""; 0], "{}", warm.output);
     assert_eq!(warm.hits().len(), 4, "only the last stage is walked: {}", warm.output);
@@ -185,9 +65,11 @@ fn one_miss_does_not_end_the_looking_and_is_explained() {
              changed",
             "RUN cat /app/src/main /app/modules > /app/out: it follows COPY --chmod=0644 src /app/src: content of \
              src/main changed",
-            "COPY --from=compile /app/out ./: the stage compile changed",
-            "COPY --from=check /app/report ./: it follows COPY --from=compile /app/out ./: the stage compile changed",
-            "RUN cat out report > all: it follows COPY --from=compile /app/out ./: the stage compile changed",
+            "COPY --from=compile /app/out ./: the stage compile changed (COPY --chmod=0644 src /app/src: content of src/main changed)",
+            "COPY --from=check /app/report ./: it follows COPY --from=compile /app/out ./: the stage compile changed \
+             (COPY --chmod=0644 src /app/src: content of src/main changed)",
+            "RUN cat out report > all: it follows COPY --from=compile /app/out ./: the stage compile changed \
+             (COPY --chmod=0644 src /app/src: content of src/main changed)",
         ],
         "{}",
         two.output
@@ -319,7 +201,14 @@ fn a_base_that_the_warmer_has_fetched_is_not_fetched_again_and_a_pinned_one_not_
     assert!(output.code() == 1 && output.err().contains("you must select at least one image"), "{output}");
     let output = warm(&["--image=no-such-image"]);
     assert!(output.code() == 1 && output.err().contains("failed to warm any"), "{output}");
-    warm(&["--dockerfile=Dockerfile", "--image=no-such-image"]).success().unwrap();
+    // Several at once, on one volume.
+    std::thread::scope(|scope| {
+        let both =
+            [0, 1].map(|_| scope.spawn(|| warm(&["--force", "--dockerfile=Dockerfile", "--image=no-such-image"])));
+        for warmer in both {
+            warmer.join().unwrap().success().unwrap();
+        }
+    });
     let asked = stand.mirror.requests().len();
     assert!(warm(&["--image=busybox"]).success().unwrap().err().contains("is there already"));
     assert!(stand.mirror.requests().len() <= asked + 2);
