@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::transport::is_passing_status;
 use crate::auth::KeychainError;
 use crate::image::Digest;
 
@@ -380,7 +381,7 @@ impl RegistryError {
             RegistryError::Unreachable { passing, .. } => *passing,
             RegistryError::SizeMismatch { got, .. } => got.is_some(),
             RegistryError::Stalled { .. } => true,
-            RegistryError::Status { code, .. } => matches!(code, 408 | 425 | 429 | 500 | 502 | 503 | 504),
+            RegistryError::Status { code, .. } => is_passing_status(*code),
             _ => false,
         }
     }

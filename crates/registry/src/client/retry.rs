@@ -4,8 +4,6 @@ use std::future::Future;
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, RETRY_AFTER};
-
 use super::error::RegistryError;
 use super::options::RetryPolicy;
 
@@ -48,16 +46,6 @@ impl RetryPolicy {
 fn chance() -> f64 {
     let random = std::hash::RandomState::new().build_hasher().finish();
     f64::from(u32::try_from(random >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
-}
-
-/// `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3).
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
-    Some(date.duration_since(jiff::Timestamp::now()).try_into().unwrap_or(Duration::ZERO))
 }
 
 #[cfg(test)]
@@ -107,17 +95,5 @@ mod tests {
         }
         assert_eq!(policy.pause_after(1, Some(Duration::from_secs(7))), Duration::from_secs(7));
         assert_eq!(policy.pause_after(1, Some(Duration::from_secs(7000))), policy.longest_asked_pause);
-    }
-
-    #[test]
-    fn retry_after_is_understood_in_both_forms() {
-        let parse = |text: &str| retry_after(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]));
-        assert_eq!(parse("3"), Some(Duration::from_secs(3)));
-        assert_eq!(parse("Fri, 31 Dec 1999 23:59:59 GMT"), Some(Duration::ZERO));
-        let later = jiff::Timestamp::now() + Duration::from_secs(100);
-        let date = later.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-        let pause = parse(&date).unwrap();
-        assert!((90..=100).contains(&pause.as_secs()), "{date}: {pause:?}");
-        assert_eq!(parse("soon"), None);
     }
 }

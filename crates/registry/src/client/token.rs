@@ -18,7 +18,8 @@ use super::error::{Refusal, RegistryError};
 use super::http::{Http, message_of, status_text};
 use super::lock;
 use super::options::RetryPolicy;
-use super::retry::{repeat, retry_after};
+use super::retry::repeat;
+use super::transport::retry_after;
 use crate::auth::{Credential, Keychain, Resolved};
 
 /// What a request needs: `repository:<name>:<actions>` each.

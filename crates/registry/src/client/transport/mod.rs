@@ -4,6 +4,7 @@
 //! it can be read any more without reading the image's files instead of the machine's.
 
 mod hosts;
+mod passing;
 mod proxy;
 mod resolv_conf;
 mod resolver;
@@ -14,8 +15,10 @@ use std::time::Duration;
 
 use reqwest::dns::Resolve;
 
+pub(super) use passing::next_cause;
+pub use passing::{is_passing, is_passing_status, retry_after};
 pub use proxy::Proxies;
-pub(super) use resolver::Resolution;
+use resolver::Resolution;
 pub use tls::{CertificateError, ClientCertificate, TlsTrust, certificates_from_pem, tls_config};
 
 /// Facts about this machine and its network, captured at the start.
