@@ -141,7 +141,7 @@ impl AmazonKeychain {
             Err(reason) => return asked.then_some(Err(reason)),
         };
         let profile = self.surroundings.first(&["AWS_PROFILE", "AWS_DEFAULT_PROFILE"]).unwrap_or("default");
-        let values = profile_of(text, profile);
+        let values = profile_of(&text, profile);
         let value = |key: &str| values.get(key).map(|value| (*value).to_owned());
         let (Some(access_key), Some(secret_key)) = (value("aws_access_key_id"), value("aws_secret_access_key")) else {
             return Some(Err(format!("{} has no keys for the profile {profile}", path.display())));

@@ -66,7 +66,7 @@ impl GoogleKeychain {
 
     fn by_file(&self, path: &Path) -> Result<Token, String> {
         // The parser's message may quote what it could not read.
-        let account: Value = serde_json::from_str(self.surroundings.file(path)?).map_err(|_| "it is not JSON")?;
+        let account: Value = serde_json::from_str(&self.surroundings.file(path)?).map_err(|_| "it is not JSON")?;
         match account["type"].as_str() {
             Some("service_account") => self.as_service_account(&account),
             Some("authorized_user") => self.as_user(&account),
@@ -131,7 +131,7 @@ impl GoogleKeychain {
 
     fn workloads_own_token(&self, source: &Value) -> Result<String, String> {
         let content = match (source["file"].as_str(), source["url"].as_str()) {
-            (Some(file), _) => self.surroundings.file(Path::new(file))?.to_owned(),
+            (Some(file), _) => self.surroundings.file(Path::new(file))?,
             (None, Some(url)) => {
                 let mut question = Question::to_service(Method::GET, url);
                 for (name, value) in source["headers"].as_object().into_iter().flatten() {

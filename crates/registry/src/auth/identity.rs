@@ -11,16 +11,17 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
+use super::kept_file::KeptFile;
 use super::{Credential, Resolved};
 use crate::client::message_of;
 use crate::client::transport::{Proxies, TlsTrust, TransportOptions, client_builder};
 
-/// What a cloud's identity is found in: variables, the files they name, and the network. Taken down once; files are read
-/// here and never again, for later they might be an image's.
+/// What a cloud's identity is found in: variables, the files they name, and the network. Taken down once: later, what lies
+/// under a file's path might be an image's. The files that were there are read anew through the folders that held them.
 #[derive(Clone, Default)]
 pub struct Surroundings {
     variables: BTreeMap<String, String>,
-    files: BTreeMap<PathBuf, Result<String, String>>,
+    files: BTreeMap<PathBuf, KeptFile>,
     transport: TransportOptions,
 }
 
@@ -48,7 +49,7 @@ impl Surroundings {
         }
         // A workload's identity at Google says in its file where its own token lies.
         let sources: Vec<PathBuf> =
-            surroundings.files.values().filter_map(|file| token_file(file.as_ref().ok()?)).collect();
+            surroundings.files.values().filter_map(|file| token_file(&file.content().ok()?)).collect();
         for path in sources {
             surroundings.read(&path);
         }
@@ -56,8 +57,7 @@ impl Surroundings {
     }
 
     fn read(&mut self, path: &Path) {
-        let content = std::fs::read_to_string(path).map_err(|error| error.to_string());
-        self.files.entry(path.to_owned()).or_insert(content);
+        self.files.entry(path.to_owned()).or_insert_with(|| KeptFile::read(path));
     }
 
     /// A variable that is set and not empty.
@@ -75,13 +75,10 @@ impl Surroundings {
         self.get("HOME").map(|home| Path::new(home).join(name))
     }
 
-    /// What a file held; `Err` says why it could not be read.
-    pub(super) fn file(&self, path: &Path) -> Result<&str, String> {
-        match self.files.get(path) {
-            Some(Ok(text)) => Ok(text),
-            Some(Err(reason)) => Err(format!("{} cannot be read: {reason}", path.display())),
-            None => Err(format!("{} was not read", path.display())),
-        }
+    /// What a file holds; `Err` says why it could not be read.
+    pub(super) fn file(&self, path: &Path) -> Result<String, String> {
+        let kept = self.files.get(path).ok_or_else(|| format!("{} was not read", path.display()))?;
+        kept.content().map_err(|reason| format!("{} cannot be read: {reason}", path.display()))
     }
 
     /// Asks somebody on the network. What went wrong is told in words that hold no secret.

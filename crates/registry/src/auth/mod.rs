@@ -11,6 +11,7 @@ mod gitlab;
 mod google;
 mod helper;
 mod identity;
+mod kept_file;
 mod login;
 mod sigv4;
 
