@@ -82,16 +82,18 @@ impl Endpoint {
     /// Where a `Location` header points, seen from the URL that was asked. The registry's own host keeps the scheme it
     /// was reached by: registries behind a proxy that ends TLS write `http://` there.
     pub(super) fn follow(&self, asked: &Url, location: &str) -> Result<Url, String> {
-        let mut url = asked.join(location).map_err(|error| format!("Location `{location}`: {error}"))?;
+        // What stands behind `?` may be a signature, and in front of `@` a login.
+        let shown = location.split(['?', '#']).next().unwrap_or_default().rsplit('@').next().unwrap_or_default();
+        let mut url = asked.join(location).map_err(|error| format!("Location `{shown}`: {error}"))?;
         let same_host = url.host_str() == self.base.host_str() && url.port() == self.base.port();
         if same_host && url.scheme() != self.base.scheme() && matches!(url.scheme(), "http" | "https") {
             let scheme = self.base.scheme().to_owned();
-            url.set_scheme(&scheme).map_err(|()| format!("Location `{location}` cannot be followed"))?;
+            url.set_scheme(&scheme).map_err(|()| format!("Location `{shown}` cannot be followed"))?;
         }
         if matches!(url.scheme(), "http" | "https") {
             Ok(url)
         } else {
-            Err(format!("Location `{location}` is no web address"))
+            Err(format!("Location `{shown}` is no web address"))
         }
     }
 }

@@ -116,7 +116,7 @@ impl Session {
         let expected = [StatusCode::CREATED, StatusCode::ACCEPTED];
         match self.expect(place, &both, &request, &expected).await {
             Ok(response) if response.status() == StatusCode::CREATED => Ok(Some(Upload::Mounted)),
-            Ok(response) => location(place, &response, &request.attempted).map(|url| Some(Upload::Session(url))),
+            Ok(response) => self.location(place, &response, &request.attempted).map(|url| Some(Upload::Session(url))),
             Err(error) if error.is_transient() => Err(error),
             Err(_) => Ok(None),
         }
@@ -141,7 +141,7 @@ impl Session {
     pub(super) async fn begin_upload(&self, place: &Place, attempted: &str) -> Result<Url, RegistryError> {
         let request = call(attempted, Method::POST, place.url("blobs/uploads/"));
         let response = self.expect(place, &scopes(place, true), &request, &[StatusCode::ACCEPTED]).await?;
-        location(place, &response, attempted)
+        self.location(place, &response, attempted)
     }
 
     /// The bytes: whole if the registry takes them so, and after a break what is missing of them. False when the registry
@@ -200,13 +200,14 @@ impl Session {
             ..call(attempted(place, blob), method, url)
         };
         request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        if length < blob.descriptor.size {
+        // Where all has arrived and only the end is missing, there is no range to name.
+        if 0 < length && length < blob.descriptor.size {
             let range = format!("{sent}-{}", sent + length - 1);
             request.headers.insert(CONTENT_RANGE, HeaderValue::from_str(&range).expect("digits are a header"));
         }
         if piece.is_some() {
             let response = self.expect_once(place, &scopes(place, true), &request, &[StatusCode::ACCEPTED]).await?;
-            sending.session = location(place, &response, &request.attempted)?;
+            sending.session = self.location(place, &response, &request.attempted)?;
             sending.sent =
                 position(&response).filter(|at| (sent..=sent + length).contains(at)).unwrap_or(sent + length);
             return Ok(false);
@@ -223,11 +224,23 @@ impl Session {
         let expected = [StatusCode::NO_CONTENT, StatusCode::ACCEPTED, StatusCode::OK];
         let response = self.expect(place, &scopes(place, true), &request, &expected).await.ok()?;
         let session = match header(&response, LOCATION.as_str()) {
-            Some(_) => location(place, &response, &request.attempted).ok()?,
+            Some(_) => self.location(place, &response, &request.attempted).ok()?,
             None => session.clone(),
         };
         let arrived = position(&response).unwrap_or(0);
         (arrived <= blob.descriptor.size).then_some((session, arrived))
+    }
+
+    /// Where to send the bytes. It may be relative, and on another host.
+    fn location(&self, place: &Place, response: &Response, attempted: &str) -> Result<Url, RegistryError> {
+        let protocol = |reason: String| RegistryError::Protocol {
+            attempted: attempted.to_owned(),
+            server: place.endpoint.server(),
+            reason,
+        };
+        let location = header(response, LOCATION.as_str())
+            .ok_or_else(|| protocol("it accepts an upload and does not say where".to_owned()))?;
+        self.http.follow(&place.endpoint, response.url(), location).map_err(protocol)
     }
 }
 
@@ -248,18 +261,6 @@ fn position(response: &Response) -> Option<u64> {
 
 fn attempted(place: &Place, blob: &Blob) -> String {
     format!("push blob {} to {}", blob.descriptor.digest, place.reference.name())
-}
-
-/// Where to send the bytes. It may be relative, and on another host.
-pub(super) fn location(place: &Place, response: &Response, attempted: &str) -> Result<Url, RegistryError> {
-    let protocol = |reason: String| RegistryError::Protocol {
-        attempted: attempted.to_owned(),
-        server: place.endpoint.server(),
-        reason,
-    };
-    let location = header(response, LOCATION.as_str())
-        .ok_or_else(|| protocol("it accepts an upload and does not say where".to_owned()))?;
-    place.endpoint.follow(response.url(), location).map_err(protocol)
 }
 
 /// The registry says which digest it computed; it must be ours.

@@ -100,9 +100,7 @@ fn connections_that_break_are_made_again() {
     for after in [0, 10_000] {
         let scene = self::scene(&[100_000]);
         scene.registry.fault(times(2, put_blob, move || Action::Reset(after)));
-        scene.push().unwrap();
-        scene.registry.fault(|_, _| Action::Serve);
-        scene.pull_whole();
+        scene.push_whole();
     }
 }
 
@@ -377,9 +375,7 @@ fn an_upload_session_that_is_lost_is_begun_anew() {
     for (status, code) in [(404, "BLOB_UPLOAD_UNKNOWN"), (416, "RANGE_INVALID"), (400, "DIGEST_INVALID")] {
         let scene = scene(&[100_000]);
         scene.registry.fault(times(2, put_blob, move || Action::Reply(Reply::error(status, code))));
-        scene.push().unwrap();
-        scene.registry.fault(|_, _| Action::Serve);
-        scene.pull_whole();
+        scene.push_whole();
     }
 }
 

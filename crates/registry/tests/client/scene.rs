@@ -63,6 +63,15 @@ impl Scene {
         assert_same(&self.pull().unwrap().image, &self.image);
     }
 
+    /// Pushes in spite of all faults, and pulls the whole without them. The requests of the push.
+    pub(crate) fn push_whole(&self) -> Vec<Head> {
+        self.push().unwrap();
+        let seen = self.registry.seen();
+        self.registry.fault(|_, _| Action::Serve);
+        self.pull_whole();
+        seen
+    }
+
     pub(crate) fn layer_error(&self) -> String {
         let error = read(&self.pull().unwrap().image.layers[0]).unwrap_err();
         RegistryError::behind(&error).expect("an error of the client").to_string()

@@ -83,12 +83,7 @@ impl Http {
                 return Err(protocol(format!("it redirects more than {MOST_REDIRECTS} times")));
             }
             let location = location.to_str().map_err(|_| protocol("its Location is not text".to_owned()))?;
-            let next = endpoint.follow(&url, location).map_err(protocol)?;
-            let downgrade = next.scheme() == "http" && url.scheme() == "https" && !self.is_plain_http(&next);
-            if downgrade {
-                return Err(protocol(format!("it redirects to {}, which is not encrypted", server_of(&next))));
-            }
-            url = next;
+            url = self.follow(endpoint, &url, location).map_err(protocol)?;
         }
     }
 
@@ -203,7 +198,43 @@ impl Http {
         Ok(Some(body))
     }
 
+    /// Where a `Location` leads that came with the answer to `asked`. Out of an encrypted connection nothing is taken to
+    /// somewhere that is not encrypted, unless the caller allowed plain HTTP there.
+    pub(super) fn follow(&self, endpoint: &Endpoint, asked: &Url, location: &str) -> Result<Url, String> {
+        let next = endpoint.follow(asked, location)?;
+        let downgrade = next.scheme() == "http" && asked.scheme() == "https" && !self.is_plain_http(&next);
+        if downgrade { Err(format!("it leads to {}, which is not encrypted", server_of(&next))) } else { Ok(next) }
+    }
+
     pub(super) fn is_plain_http(&self, url: &Url) -> bool {
         self.unencrypted.contains(&authority(url))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_leads_from_an_encrypted_server_to_one_that_is_not() {
+        let http = |insecure: &[&str]| {
+            let insecure_registries = insecure.iter().map(|&registry| registry.to_owned()).collect();
+            Http::new(&ClientOptions { insecure_registries, ..ClientOptions::default() }).unwrap()
+        };
+        let follow = |http: &Http, plain: bool, location: &str| {
+            let endpoint = Endpoint::new("registry.example.com", plain).unwrap();
+            http.follow(&endpoint, &endpoint.base, location).map(|url| url.to_string())
+        };
+        let elsewhere = "http://store.example.com:9000/upload?signature=s3cret";
+        let error = follow(&http(&[]), false, elsewhere).unwrap_err();
+        assert!(error.contains("http://store.example.com:9000, which is not encrypted"), "{error}");
+        assert!(!error.contains("s3cret"), "{error}");
+        assert_eq!(follow(&http(&["store.example.com:9000"]), false, elsewhere).as_deref(), Ok(elsewhere));
+        assert_eq!(follow(&http(&[]), true, elsewhere).as_deref(), Ok(elsewhere));
+        // The registry itself, behind a proxy that ends TLS.
+        let own = follow(&http(&[]), false, "http://registry.example.com/v2/");
+        assert_eq!(own.as_deref(), Ok("https://registry.example.com/v2/"));
+        let error = follow(&http(&[]), false, "ftp://me:pass@host/a?signature=s3cret").unwrap_err();
+        assert!(!error.contains("s3cret") && !error.contains("pass"), "{error}");
     }
 }
