@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, HeaderValue, RANGE};
@@ -10,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::endpoint::Place;
-use super::engine::Engine;
+use super::engine::{Engine, LOOKED_AT};
 use super::error::{FetchError, RegistryError};
 use super::pull::blob_unknown;
 use super::retry::pause;
@@ -78,7 +79,8 @@ impl BlobSource for LazyBlob {
         if self.download.here().is_none() {
             self.start();
         }
-        FileBlob::new(self.download.wait()?).open()
+        let cancelled = self.engine.session.options.cancelled.as_deref();
+        FileBlob::new(self.download.wait(cancelled)?).open()
     }
 
     fn prefetch(&self) {
@@ -99,10 +101,14 @@ impl Download {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait(&self) -> io::Result<PathBuf> {
+    /// Waits until the blob is there, something went wrong, or it is to be given up.
+    fn wait(&self, cancelled: Option<&AtomicBool>) -> io::Result<PathBuf> {
         let mut state = self.lock();
         while matches!(*state, State::Running) {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            if cancelled.is_some_and(|cancelled| cancelled.load(Ordering::SeqCst)) {
+                return Err(io::Error::other(FetchError(Arc::new(RegistryError::Cancelled))));
+            }
+            state = self.changed.wait_timeout(state, LOOKED_AT).unwrap_or_else(PoisonError::into_inner).0;
         }
         match &*state {
             State::Failed(error) => Err(io::Error::other(FetchError(Arc::clone(error)))),

@@ -22,7 +22,7 @@ pub(super) struct Engine {
 /// Threads that drive transfers. Hashing and files are done on other threads.
 const THREADS: usize = 2;
 /// How often somebody's wish to stop is looked at.
-const LOOKED_AT: Duration = Duration::from_millis(100);
+pub(super) const LOOKED_AT: Duration = Duration::from_millis(100);
 
 impl Engine {
     pub(super) fn new(session: Session) -> Result<Engine, RegistryError> {

@@ -135,7 +135,7 @@ impl Client {
 
     /// Shows the reference's registry the credential for it, and asks for nothing (`GET /v2/`): whether a login is right.
     pub fn check_login(&self, reference: &Reference) -> Result<(), RegistryError> {
-        self.engine.block_on(self.engine.session.check_login(reference))
+        self.engine.block_on_unless_cancelled(self.engine.session.check_login(reference))
     }
 
     /// Asks whether the image may be pushed there, before it is built.
@@ -195,7 +195,7 @@ impl Client {
     /// A manifest or an index with all it refers to, as it is: for every platform. Documents are fetched now, the bytes of
     /// blobs into `blobs` when they are opened.
     pub fn graph(&self, reference: &Reference, blobs: &BlobDir) -> Result<Graph, RegistryError> {
-        let found = self.engine.block_on(self.engine.session.graph(reference))?;
+        let found = self.engine.block_on_unless_cancelled(self.engine.session.graph(reference))?;
         Ok(found.into_graph(&self.engine, blobs))
     }
 
@@ -226,24 +226,24 @@ impl Client {
     /// # }
     /// ```
     pub fn inspect(&self, reference: &Reference) -> Result<Option<Document>, RegistryError> {
-        self.engine.block_on(self.engine.session.inspect(reference))
+        self.engine.block_on_unless_cancelled(self.engine.session.inspect(reference))
     }
 
     /// The digest a name stands for at its own registry, an index's where it names one; `None` when there is no such image.
     /// One HEAD, which does not count as a pull where pulls are limited.
     pub fn digest(&self, reference: &Reference) -> Result<Option<Digest>, RegistryError> {
-        self.engine.block_on(self.engine.session.digest(reference))
+        self.engine.block_on_unless_cancelled(self.engine.session.digest(reference))
     }
 
     /// Whether the reference's repository has this blob (HEAD). Its tag and digest do not matter.
     pub fn has_blob(&self, reference: &Reference, digest: &Digest) -> Result<bool, RegistryError> {
-        self.engine.block_on(self.engine.session.has_blob(reference, digest))
+        self.engine.block_on_unless_cancelled(self.engine.session.has_blob(reference, digest))
     }
 
     /// A blob of the reference's repository; its bytes are fetched into `blobs`, and checked, when it is opened.
     pub fn blob(&self, reference: &Reference, descriptor: &Descriptor, blobs: &BlobDir) -> Result<Blob, RegistryError> {
         let session = &self.engine.session;
-        let place = self.engine.block_on(session.place(reference, session::Purpose::Pull, false))?;
+        let place = self.engine.block_on_unless_cancelled(session.place(reference, session::Purpose::Pull, false))?;
         let source = Source { places: vec![place], descriptor: descriptor.clone(), blobs: blobs.clone() };
         let source: Arc<dyn BlobSource> = Arc::new(LazyBlob::new(Arc::clone(&self.engine), Download::new(source)));
         Ok(Blob { descriptor: descriptor.clone(), source, origin: Some(reference.clone()) })
@@ -252,12 +252,12 @@ impl Client {
     /// Sees to it that the reference's repository has the blob: asks first, mounts it from [`Blob::origin`] or from wherever
     /// this client has put it at the same registry, and sends it otherwise.
     pub fn push_blob(&self, blob: &Blob, reference: &Reference) -> Result<(), RegistryError> {
-        self.engine.block_on(self.engine.session.push_blob(blob, reference))
+        self.engine.block_on_unless_cancelled(self.engine.session.push_blob(blob, reference))
     }
 
     /// Puts one manifest or index under the reference's tag or digest. What it refers to must be there.
     pub fn push_document(&self, document: &Document, reference: &Reference) -> Result<(), RegistryError> {
-        self.engine.block_on(self.engine.session.push_document(document, reference))
+        self.engine.block_on_unless_cancelled(self.engine.session.push_document(document, reference))
     }
 }
 

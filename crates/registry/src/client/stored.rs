@@ -33,7 +33,7 @@ impl Client {
     /// manifest names a layer that the repository has lost. All are asked for at once over the client's connections.
     pub fn stored(&self, references: &[Reference]) -> Vec<Result<Option<Stored>, RegistryError>> {
         let session = &self.engine.session;
-        self.engine.block_on(async {
+        let asked = self.engine.block_on_unless_cancelled(async {
             let turns = Arc::new(Semaphore::new(ASKED_AT_ONCE));
             let mut asked = JoinSet::new();
             for (number, reference) in references.iter().enumerate() {
@@ -51,8 +51,9 @@ impl Client {
                     answers[number] = answer;
                 }
             }
-            answers
-        })
+            Ok(answers)
+        });
+        asked.unwrap_or_else(|_| references.iter().map(|_| Err(RegistryError::Cancelled)).collect())
     }
 
     /// A layer of a manifest that [`Client::stored`] found. Its bytes are fetched into `blobs` when it is opened; pushed to
@@ -64,7 +65,8 @@ impl Client {
         diff_id: &Digest,
         blobs: &BlobDir,
     ) -> Result<Layer, RegistryError> {
-        let place = self.engine.block_on(self.engine.session.place(reference, Purpose::Push, false))?;
+        let place =
+            self.engine.block_on_unless_cancelled(self.engine.session.place(reference, Purpose::Push, false))?;
         let source = Source { places: vec![place], descriptor: descriptor.clone(), blobs: blobs.clone() };
         Ok(Layer {
             blob: Arc::new(LazyBlob::new(Arc::clone(&self.engine), Download::new(source))),
@@ -77,7 +79,7 @@ impl Client {
     /// The config of a manifest that [`Client::stored`] found.
     pub fn stored_config(&self, reference: &Reference, manifest: &Manifest) -> Result<ImageConfig, RegistryError> {
         let session = &self.engine.session;
-        self.engine.block_on(async {
+        self.engine.block_on_unless_cancelled(async {
             let place = session.place(reference, Purpose::Push, false).await?;
             session.config(&place, manifest).await
         })

@@ -1,11 +1,16 @@
 //! Pulling from a real registry: platforms, mirrors, what is missing, what is fetched when.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use zuwai_registry::{BlobDir, ClientOptions, ImageFormat, Platform, RegistryError};
 
 use super::docker_registry::DockerRegistry;
+use super::fake_registry::Action;
 use super::images::{anonymous, assert_same, image, impatient, plain, read, reference};
+use super::scene::pushed;
 
 #[test]
 fn what_is_missing_is_named_in_the_protocols_words() {
@@ -38,6 +43,27 @@ fn layers_are_fetched_when_they_are_opened_or_prefetched_and_once() {
     assert_same(&pulled, &pushed);
     assert_eq!(gets(&registry), 7, "{:#?}", registry.requests());
     assert!(pulled.layers.iter().all(|layer| work.get(&layer.descriptor.digest).is_some()));
+}
+
+#[test]
+fn whoever_waits_for_a_layer_or_an_answer_that_does_not_come_stops_waiting_when_told_to() {
+    let scene = pushed(&[100_000]);
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let client = anonymous(ClientOptions { cancelled: Some(Arc::clone(&cancelled)), ..plain(&scene.registry.name()) });
+    let blobs = BlobDir::open(scene.folder.path().join("work")).unwrap();
+    let pulled = client.pull(&scene.name, &Platform::host(), &blobs).unwrap();
+    scene.registry.fault(|_, _| Action::Late(Duration::from_secs(8)));
+    let told = Arc::clone(&cancelled);
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        told.store(true, Ordering::SeqCst);
+    });
+    let start = Instant::now();
+    let error = read(&pulled.image.layers[0]).unwrap_err();
+    assert!(matches!(RegistryError::behind(&error), Some(RegistryError::Cancelled)), "{error}");
+    assert!(matches!(client.inspect(&scene.name), Err(RegistryError::Cancelled)));
+    assert!(matches!(client.stored(std::slice::from_ref(&scene.name))[..], [Err(RegistryError::Cancelled)]));
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }
 
 #[test]
