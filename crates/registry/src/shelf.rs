@@ -159,7 +159,7 @@ impl Shelf {
             let blob = CheckedBlob::file(path, descriptor);
             Ok(Arc::new(Held { blob, _folder: Arc::clone(&self.held) }))
         };
-        graph_of(descriptor, &self.folder.display().to_string(), &blob, 0).map(Some)
+        graph_of(descriptor, &self.folder.display().to_string(), &blob).map(Some)
     }
 
     /// Removes what is not to stay: the tags of which `stays` says so, given their names and manifests, and then every blob
@@ -292,22 +292,8 @@ fn failed(folder: &Path, source: io::Error) -> RegistryError {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::io::Write as _;
-
     use super::*;
-    use crate::image::{Compression, ImageFormat, LayerWriter};
-
-    fn image(content: &[u8], blobs: &BlobDir) -> Image {
-        let mut writer = LayerWriter::new(blobs, Compression::GZIP, ImageFormat::Oci).unwrap();
-        writer.write_all(content).unwrap();
-        Image {
-            config: ImageConfig { architecture: "amd64".to_owned(), os: "linux".to_owned(), ..ImageConfig::default() },
-            layers: vec![writer.finish().unwrap()],
-            format: ImageFormat::Oci,
-            annotations: BTreeMap::new(),
-        }
-    }
+    use crate::image::sample::image;
 
     #[test]
     fn images_are_found_under_their_tags_by_whoever_opens_the_folder() {
@@ -327,7 +313,7 @@ mod tests {
         let mut read = Vec::new();
         layer.open_tar().unwrap().read_to_end(&mut read).unwrap();
         assert_eq!(read, b"two");
-        assert_eq!(shelf.config(manifest).unwrap().architecture, "amd64");
+        assert_eq!(shelf.config(manifest).unwrap().platform(), crate::image::Platform::host());
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Archive<'_> {
             }
             Ok(Arc::new(CheckedBlob::part(part.file, part.offset, *size, digest.clone())))
         };
-        graph_of(descriptor, self.place, &blob, 0)
+        graph_of(descriptor, self.place, &blob)
     }
 
     fn docker(&self, name: Option<&str>) -> Result<Graph, RegistryError> {

@@ -13,8 +13,8 @@ use super::error::{RegistryError, with_causes};
 use super::session::{Purpose, Session, call, header, scopes};
 use crate::blob::{BlobDir, BlobSource};
 use crate::image::{
-    Algorithm, Blob, DEEPEST_INDEX, Descriptor, Digest, Document, Graph, Image, ImageConfig, ImageFormat, Index,
-    LARGEST_CONFIG, LARGEST_MANIFEST, Layer, Manifest, MediaType, Parts, Platform, Reference,
+    Algorithm, Blob, DEEPEST_INDEX, Descriptor, Digest, Document, DocumentBudget, Graph, Image, ImageConfig,
+    ImageFormat, Index, LARGEST_CONFIG, LARGEST_MANIFEST, Layer, Manifest, MediaType, Parts, Platform, Reference,
 };
 
 /// What we understand, best first.
@@ -51,15 +51,22 @@ impl Session {
         let (places, found) = self
             .look_in_each_place(reference, async |place: &Place| {
                 let document = self.manifest(place, &identifier).await?;
-                self.graph_of(place, document, 0).await
+                self.graph_of(place, document, 0, &mut DocumentBudget::new()).await
             })
             .await?;
         Ok(FoundGraph { places, documents: found })
     }
 
     /// Fetches what a document lists, and what that lists.
-    async fn graph_of(&self, place: &Place, document: Document, depth: usize) -> Result<Documents, RegistryError> {
+    async fn graph_of(
+        &self,
+        place: &Place,
+        document: Document,
+        depth: usize,
+        budget: &mut DocumentBudget,
+    ) -> Result<Documents, RegistryError> {
         let name = place.reference.to_string();
+        budget.count(document.bytes.len() as u64, &name)?;
         let mut graph = Documents { parts: Vec::new(), blobs: Vec::new(), document };
         match graph.document.parts(&name)? {
             Parts::Manifest(blobs) => graph.blobs = blobs,
@@ -69,7 +76,7 @@ impl Session {
                     let mut document = self.manifest(place, &descriptor.digest.to_string()).await?;
                     // What the index says of it besides, its platform above all.
                     document.descriptor = Descriptor { media_type: document.descriptor.media_type, ..descriptor };
-                    graph.parts.push(Box::pin(self.graph_of(place, document, depth + 1)).await?);
+                    graph.parts.push(Box::pin(self.graph_of(place, document, depth + 1, budget)).await?);
                 }
             }
         }

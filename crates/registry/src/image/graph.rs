@@ -51,6 +51,26 @@ pub(crate) const DEEPEST_INDEX: usize = 4;
 /// The largest manifest or index that is read. Registries keep at most 4 MiB.
 pub(crate) const LARGEST_MANIFEST: u64 = 8 * 1024 * 1024;
 
+/// How many bytes the documents of one graph may have together. An index of every platform there is has a hundredth of it; one
+/// that lists large documents again and again must not fill the memory.
+pub(crate) struct DocumentBudget(u64);
+
+const LARGEST_GRAPH: u64 = 64 * 1024 * 1024;
+
+impl DocumentBudget {
+    pub(crate) fn new() -> DocumentBudget {
+        DocumentBudget(LARGEST_GRAPH)
+    }
+
+    /// Counts a document; an error when that is too much. `name` is for it.
+    pub(crate) fn count(&mut self, bytes: u64, name: &str) -> Result<(), RegistryError> {
+        let what = "index, with all that it lists,";
+        let too_large = || RegistryError::TooLarge { what, reference: name.to_owned(), limit: LARGEST_GRAPH };
+        self.0 = self.0.checked_sub(bytes).ok_or_else(too_large)?;
+        Ok(())
+    }
+}
+
 /// The largest config that is read.
 pub(crate) const LARGEST_CONFIG: u64 = 16 * 1024 * 1024;
 

@@ -13,6 +13,8 @@ mod manifest;
 mod media_type;
 mod platform;
 pub(crate) mod reference;
+#[cfg(test)]
+pub(crate) mod sample;
 
 pub use compression::Compression;
 pub(crate) use compression::{Seen, decompress, see_start};
@@ -21,7 +23,7 @@ pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use document::{Encoded, Image, ImageFormat};
 pub use graph::{Blob, Document, Graph};
-pub(crate) use graph::{DEEPEST_INDEX, LARGEST_CONFIG, LARGEST_MANIFEST, Parts};
+pub(crate) use graph::{DEEPEST_INDEX, DocumentBudget, LARGEST_CONFIG, LARGEST_MANIFEST, Parts};
 pub use layer::Layer;
 pub use layer_writer::LayerWriter;
 pub use manifest::{Index, Manifest};

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use super::{FULL_NAME, MARKER, REF_NAME};
 use crate::blob::{BlobSource, CheckedBlob};
 use crate::client::RegistryError;
-use crate::image::{Blob, DEEPEST_INDEX, Descriptor, Digest, Document, Graph, Index, LARGEST_MANIFEST, Parts};
+use crate::image::{
+    Blob, DEEPEST_INDEX, Descriptor, Digest, Document, DocumentBudget, Graph, Index, LARGEST_MANIFEST, Parts,
+};
 
 /// A folder in OCI image layout, opened to be read. Blobs are checked each time they are read.
 #[derive(Debug, Clone)]
@@ -66,7 +68,7 @@ impl Layout {
         let blob = |descriptor: &Descriptor| -> Result<Arc<dyn BlobSource>, RegistryError> {
             Ok(Arc::new(CheckedBlob::file(self.path_of(&descriptor.digest), descriptor)))
         };
-        graph_of(descriptor, &place, &blob, 0)
+        graph_of(descriptor, &place, &blob)
     }
 
     fn path_of(&self, digest: &Digest) -> PathBuf {
@@ -106,11 +108,16 @@ fn familiar(name: &str) -> String {
 pub(crate) type FindBlob<'a> = &'a dyn Fn(&Descriptor) -> Result<Arc<dyn BlobSource>, RegistryError>;
 
 /// A document and all it refers to, from wherever `blob` finds bytes. `place` is for errors.
-pub(crate) fn graph_of(
+pub(crate) fn graph_of(descriptor: &Descriptor, place: &str, blob: FindBlob<'_>) -> Result<Graph, RegistryError> {
+    graph_below(descriptor, place, blob, 0, &mut DocumentBudget::new())
+}
+
+fn graph_below(
     descriptor: &Descriptor,
     place: &str,
     blob: FindBlob<'_>,
     depth: usize,
+    budget: &mut DocumentBudget,
 ) -> Result<Graph, RegistryError> {
     let reference = || place.to_owned();
     if depth > DEEPEST_INDEX {
@@ -120,6 +127,7 @@ pub(crate) fn graph_of(
     if descriptor.size > LARGEST_MANIFEST {
         return Err(RegistryError::TooLarge { what: "manifest", reference: reference(), limit: LARGEST_MANIFEST });
     }
+    budget.count(descriptor.size, place)?;
     let attempted = || format!("cannot read manifest {} of {place}", descriptor.digest);
     let mut bytes = Vec::new();
     blob(descriptor)?
@@ -131,7 +139,7 @@ pub(crate) fn graph_of(
     match graph.document.parts(place)? {
         Parts::Index(listed) => {
             for listed in &listed {
-                graph.manifests.push(graph_of(listed, place, blob, depth + 1)?);
+                graph.manifests.push(graph_below(listed, place, blob, depth + 1, budget)?);
             }
         }
         Parts::Manifest(blobs) => {
@@ -153,27 +161,17 @@ fn read_at_most(file: File, limit: u64) -> io::Result<Option<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::fs;
-    use std::io::Write;
 
     use super::*;
     use crate::blob::BlobDir;
-    use crate::image::{Compression, Image, ImageConfig, ImageFormat, LayerWriter, Platform};
-
-    fn image(content: &[u8], blobs: &BlobDir) -> Image {
-        let mut writer = LayerWriter::new(blobs, Compression::GZIP, ImageFormat::Oci).unwrap();
-        writer.write_all(content).unwrap();
-        let mut config = ImageConfig::default();
-        config.set_platform(&Platform::host());
-        config.extra.insert("x-unknown".to_owned(), serde_json::json!({"kept": true}));
-        let layers = vec![writer.finish().unwrap()];
-        Image { config, layers, format: ImageFormat::Oci, annotations: BTreeMap::new() }
-    }
+    use crate::image::sample;
+    use crate::image::{Image, Platform};
 
     fn written(folder: &Path) -> (Image, PathBuf) {
         let blobs = BlobDir::open(folder.join("work")).unwrap();
-        let image = image(b"one", &blobs);
+        let mut image = sample::image(b"one", &blobs);
+        image.config.extra.insert("x-unknown".to_owned(), serde_json::json!({"kept": true}));
         let dir = folder.join("layout");
         super::super::write(&image, &["example.com/app:1.0".parse().unwrap()], &dir).unwrap();
         (image, dir)
@@ -212,6 +210,24 @@ mod tests {
         assert_eq!(graph.all_blobs().len(), 2);
         let read = graph.image(&Platform::host(), "layout").unwrap();
         assert_eq!(read.encode().descriptor.digest, image.encode().descriptor.digest);
+    }
+
+    #[test]
+    fn an_index_that_lists_large_documents_again_and_again_does_not_fill_the_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, dir) = written(folder.path());
+        let large = [vec![b' '; 7 << 20], fs::read(dir.join("index.json")).unwrap()].concat();
+        let document = Descriptor::of(crate::image::MediaType::OCI_INDEX, &large);
+        fs::write(dir.join("blobs/sha256").join(document.digest.hex()), &large).unwrap();
+        for (times, fits) in [(9, true), (10, false)] {
+            let inner = serde_json::json!({"schemaVersion": 2, "manifests": vec![document.clone(); times]}).to_string();
+            let descriptor = Descriptor::of(crate::image::MediaType::OCI_INDEX, inner.as_bytes());
+            fs::write(dir.join("blobs/sha256").join(descriptor.digest.hex()), inner).unwrap();
+            let outer = serde_json::json!({"schemaVersion": 2, "manifests": [descriptor]});
+            fs::write(dir.join("index.json"), outer.to_string()).unwrap();
+            let graph = Layout::open(&dir).unwrap().graph(None);
+            assert_eq!(graph.is_ok(), fits, "{:?}", graph.err());
+        }
     }
 
     #[test]

@@ -157,19 +157,9 @@ fn write_documents(encoded: &Encoded, references: &[Reference], root: &Path) -> 
 mod tests {
     use super::*;
     use crate::blob::BytesBlob;
-    use crate::image::{Compression, Digest, ImageConfig, ImageFormat, Layer, LayerWriter};
+    use crate::image::sample::image;
+    use crate::image::{Digest, Layer};
     use std::sync::Arc;
-
-    fn image(content: &[u8], blobs: &BlobDir) -> Image {
-        let mut writer = LayerWriter::new(blobs, Compression::GZIP, ImageFormat::Oci).unwrap();
-        writer.write_all(content).unwrap();
-        Image {
-            config: ImageConfig { architecture: "amd64".to_owned(), os: "linux".to_owned(), ..ImageConfig::default() },
-            layers: vec![writer.finish().unwrap()],
-            format: ImageFormat::Oci,
-            annotations: BTreeMap::new(),
-        }
-    }
 
     fn names(dir: &Path) -> Vec<String> {
         let mut names: Vec<_> =
