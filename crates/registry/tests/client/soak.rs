@@ -58,6 +58,13 @@ fn with_one_request_in_ten_failing_a_real_registry_loses_nothing() {
     soak(&FakeRegistry::in_front_of(&behind), 8);
 }
 
+#[test]
+#[ignore = "minutes of two cores: cargo nextest run -p zuwai-registry --run-ignored only"]
+fn with_one_request_in_ten_failing_two_hundred_pushes_and_pulls_at_a_real_registry_end_right() {
+    let behind = DockerRegistry::open();
+    soak(&FakeRegistry::in_front_of(&behind), 200);
+}
+
 /// So many pushes of one image, each to a repository of its own, and pulls of what was pushed.
 fn soak(registry: &FakeRegistry, cycles: usize) {
     let folder = tempfile::tempdir().unwrap();
