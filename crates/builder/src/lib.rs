@@ -14,6 +14,7 @@
 //! | [`isolation`] | where a RUN runs |
 //! | [`context`] | where the files of COPY come from |
 //! | `output` | where the image goes besides a registry |
+//! | `web` | files behind web addresses |
 //! | [`event`] | what a build tells while it goes on |
 
 mod cache;
@@ -36,6 +37,7 @@ mod settings;
 mod stage;
 mod step;
 mod syntax;
+mod web;
 mod work;
 
 use std::collections::HashSet;
@@ -55,8 +57,8 @@ pub use crate::error::{BuildError, Phase, UnpackError};
 use crate::event::{Event, Observer};
 pub use crate::instruction::InstructionError;
 use crate::isolation::{Cancel, Isolation};
-pub use crate::output::OutputError;
 use crate::output::{Finished, OUTPUTS};
+pub use crate::output::{OutputError, TextPlace, TextPlaceError};
 pub use crate::passwd::PasswdError;
 use crate::plan::Plan;
 pub use crate::plan::PlanError;
@@ -69,6 +71,7 @@ use crate::secrets::Secrets;
 use crate::stage::Workshop;
 pub use crate::step::StepError;
 pub use crate::syntax::{ExcerptLine, ExpandError, PatternError, SourceFile, Span, SyntaxError, SyntaxProblem};
+pub use crate::web::WebError;
 use crate::work::WorkFolder;
 
 /// What a build is done with.
@@ -270,14 +273,14 @@ fn check_push(request: &BuildRequest, tools: &Tools<'_>) -> Result<(), BuildErro
 
 /// Writes the outputs and pushes.
 fn deliver(request: &BuildRequest, tools: &Tools<'_>, built: &Built) -> Result<(), BuildError> {
-    let finished = Finished { image: &built.image, digest: &built.digest, names: &request.destinations };
+    let cancelled = tools.cancel.flag();
+    let finished = Finished { image: &built.image, digest: &built.digest, request, cancelled };
     let go_on = || if tools.cancel.is_cancelled() { Err(BuildError::Cancelled) } else { Ok(()) };
     for output in &OUTPUTS {
         go_on()?;
-        if let Some(path) = (output.path)(request) {
-            let path = request.current_directory.join(path);
-            output.write(&finished, &path).map_err(|source| BuildError::Output { flag: output.flag, source })?;
-            tools.observer.event(&Event::Written { output: output.flag, path: &path.display().to_string() });
+        if let Some(written) = (output.write)(&finished) {
+            let path = written.map_err(|source| BuildError::Output { flag: output.flag, source })?;
+            tools.observer.event(&Event::Written { output: output.flag, path: &path });
         }
     }
     if !request.push || request.destinations.is_empty() {

@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime};
 use zuwai_registry::{Compression, ImageFormat, Platform, Reference, TransportOptions};
 use zuwai_snapshot::SnapshotMode;
 
+use crate::output::TextPlace;
+
 /// One build: from which text and files, for which platform, and what becomes of the image.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a wish of its own")]
@@ -173,19 +175,19 @@ pub struct GitOptions {
     pub plain_http: bool,
 }
 
-/// Files written when the image is done. Each appears whole or not at all.
+/// What is written when the image is done. Each appears whole or not at all.
 #[derive(Debug, Clone, Default)]
 pub struct OutputRequest {
     /// An archive as `docker save` writes it.
     pub tar_path: Option<PathBuf>,
     /// A folder in OCI image layout.
     pub oci_layout_path: Option<PathBuf>,
-    /// A file for the digest alone, without a newline.
-    pub digest_file: Option<PathBuf>,
-    /// A file with one `repository@digest` line for each destination.
-    pub image_name_with_digest_file: Option<PathBuf>,
-    /// A file with one `repository:tag@digest` line for each destination.
-    pub image_name_tag_with_digest_file: Option<PathBuf>,
+    /// A place for the digest alone, without a newline.
+    pub digest_file: Option<TextPlace>,
+    /// A place for one `repository@digest` line for each destination.
+    pub image_name_with_digest_file: Option<TextPlace>,
+    /// A place for one `repository:tag@digest` line for each destination.
+    pub image_name_tag_with_digest_file: Option<TextPlace>,
 }
 
 impl OutputRequest {

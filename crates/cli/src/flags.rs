@@ -207,7 +207,13 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("no-push", Switch(false), Works, Output, "Do not push [env: KANIKO_NO_PUSH]"),
     flag("tar-path", Text("FILE"), Works, Output, "Write the image as an archive, as docker save does"),
     flag("oci-layout-path", Text("FOLDER"), Works, Output, "Write the image as a folder in OCI image layout"),
-    flag("digest-file", Text("FILE"), Works, Output, "Write the digest of the image into this file"),
+    flag(
+        "digest-file",
+        Text("FILE"),
+        Works,
+        Output,
+        "Write the digest of the image into this file, or PUT it to an https:// address",
+    ),
     flag(
         "image-name-with-digest-file",
         Text("FILE"),

@@ -38,7 +38,6 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use rustix::fs::Mode;
-use zuwai_builder::BuildRequest;
 use zuwai_registry::Digest;
 
 use crate::args::{Command, Values};
@@ -163,7 +162,7 @@ fn build(program: &str, values: &Values, environment: &Environment, console: &Co
             None => failure,
         }
     })?;
-    tell_end(&wanted.build, &built.digest, environment, console)?;
+    tell_end(values, wanted.build.push, &built.digest, environment, console)?;
     write_timings(&timings, environment, console);
     Ok(())
 }
@@ -182,15 +181,16 @@ fn write_timings(timings: &Timings<'_>, environment: &Environment, console: &Con
 
 /// What follows a build that went well.
 fn tell_end(
-    request: &BuildRequest,
+    values: &Values,
+    pushed: bool,
     digest: &Digest,
     environment: &Environment,
     console: &Console,
 ) -> Result<(), Failure> {
-    if !request.push {
+    if !pushed {
         console.tell(Verbosity::Info, "Skipping push to container registry due to --no-push flag");
     } else if let Some(folder) = environment.get("BUILDER_OUTPUT") {
-        builder_output::write(Path::new(folder), &request.destinations, digest)
+        builder_output::write(Path::new(folder), values.list("destination"), digest)
             .map_err(|error| Failure::of("error pushing image: write $BUILDER_OUTPUT/images", &error, None))?;
     }
     Ok(())

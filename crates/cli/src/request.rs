@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use zuwai_builder::{BuildRequest, ContextRequest, OutputRequest, context};
+use zuwai_builder::{BuildRequest, ContextRequest, OutputRequest, TextPlace, context};
 use zuwai_registry::{ClientOptions, Compression, ImageFormat, Platform, Reference, TransportOptions};
 
 use crate::args::{UsageError, Values};
@@ -157,12 +157,10 @@ fn destinations(values: &Values) -> Result<(Vec<Reference>, bool), UsageError> {
 
 fn outputs(values: &Values, destinations: &[Reference]) -> Result<OutputRequest, UsageError> {
     let path = |name: &str| values.text(name).map(PathBuf::from);
-    for name in ["digest-file", "image-name-with-digest-file", "image-name-tag-with-digest-file"] {
-        if values.text(name).is_some_and(|text| text.starts_with("https://") || text.starts_with("http://")) {
-            return Err(UsageError::new(format!("--{name}: sending the digest to a web address is not supported yet"))
-                .hint("name a file and send it in the next step"));
-        }
-    }
+    let place = |name: &str| {
+        let parsed = values.text(name).map(str::parse::<TextPlace>).transpose();
+        parsed.map_err(|error| UsageError::new(format!("--{name}: {error}")))
+    };
     for name in ["image-name-with-digest-file", "image-name-tag-with-digest-file"] {
         if values.text(name).is_some() && destinations.is_empty() {
             return Err(UsageError::new(format!("--{name}: the file names every --destination, and there is none")));
@@ -171,9 +169,9 @@ fn outputs(values: &Values, destinations: &[Reference]) -> Result<OutputRequest,
     Ok(OutputRequest {
         tar_path: path("tar-path"),
         oci_layout_path: path("oci-layout-path"),
-        digest_file: path("digest-file"),
-        image_name_with_digest_file: path("image-name-with-digest-file"),
-        image_name_tag_with_digest_file: path("image-name-tag-with-digest-file"),
+        digest_file: place("digest-file")?,
+        image_name_with_digest_file: place("image-name-with-digest-file")?,
+        image_name_tag_with_digest_file: place("image-name-tag-with-digest-file")?,
     })
 }
 
@@ -450,7 +448,9 @@ pub(crate) mod tests {
     #[test]
     fn what_is_not_there_yet_is_refused_by_name() {
         assert!(message(&["--no-push", "-f", "https://host/Dockerfile"]).starts_with("--dockerfile: "));
-        assert!(message(&["--no-push", "--digest-file=https://host/x"]).starts_with("--digest-file: "));
+        assert!(
+            message(&["--no-push", "--digest-file=http://host/x"]).starts_with("--digest-file: an address must begin")
+        );
         assert_eq!(
             message(&["--no-push", "-c", "s3://a/b"]),
             "--context: a build context from s3:// is not supported yet"

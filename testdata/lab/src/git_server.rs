@@ -6,10 +6,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::Scratch;
-use crate::authority::{Authority, Certificate};
+use crate::authority::Authority;
 use crate::command::must;
-use crate::server::{Server, on_free_port};
+use crate::server::Server;
+use crate::{Scratch, nginx};
 
 /// A running git server; it ends with this value.
 #[derive(Debug)]
@@ -45,16 +45,7 @@ impl GitServer {
 
         let backend = must(Command::new("git").arg("--exec-path"))?;
         let backend = Path::new(backend.trim()).join("git-http-backend");
-        let (nginx, port) = on_free_port(|port| {
-            let path = folder.join("nginx.conf");
-            fs::write(&path, config(folder, port, &issued, &backend)).context("write nginx.conf")?;
-            let mut command = Command::new("nginx");
-            command.arg("-p").arg(folder).arg("-c").arg(&path).arg("-e").arg(folder.join("nginx-errors.log"));
-            let mut nginx = Server::start(&command, &folder.join("nginx.log"))?;
-            nginx.wait_for_port(port)?;
-            Ok(nginx)
-        })
-        .context("start a git server")?;
+        let (nginx, port) = nginx::start(folder, &issued, &location(folder, &backend)).context("start a git server")?;
         Ok(Self { _nginx: nginx, _gateway: gateway, port, token: token.to_owned(), scratch })
     }
 
@@ -143,28 +134,11 @@ impl Git {
     }
 }
 
-fn config(folder: &Path, port: u16, issued: &Certificate, backend: &Path) -> String {
+/// What nginx does with a request: asks for the token, and hands it to git.
+fn location(folder: &Path, backend: &Path) -> String {
     let folder = folder.display();
     format!(
-        "daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log {folder}/nginx-errors.log;
-events {{}}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/nginx-body;
-  proxy_temp_path {folder}/nginx-proxy;
-  fastcgi_temp_path {folder}/nginx-fastcgi;
-  uwsgi_temp_path {folder}/nginx-uwsgi;
-  scgi_temp_path {folder}/nginx-scgi;
-  server {{
-    listen 127.0.0.1:{port} ssl;
-    ssl_certificate {certificate};
-    ssl_certificate_key {key};
-    client_max_body_size 0;
-    location / {{
-      auth_basic \"git\";
+        "      auth_basic \"git\";
       auth_basic_user_file {folder}/htpasswd;
       fastcgi_param SCRIPT_FILENAME {backend};
       fastcgi_param GIT_PROJECT_ROOT {folder}/repositories;
@@ -179,12 +153,7 @@ http {{
       fastcgi_param HTTP_CONTENT_ENCODING $http_content_encoding;
       fastcgi_param HTTP_GIT_PROTOCOL $http_git_protocol;
       fastcgi_pass unix:{folder}/gateway;
-    }}
-  }}
-}}
 ",
-        certificate = issued.certificate.display(),
-        key = issued.key.display(),
         backend = backend.display(),
     )
 }

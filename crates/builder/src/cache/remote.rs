@@ -9,9 +9,10 @@ use std::sync::{Mutex, PoisonError};
 use zuwai_registry::TransportOptions;
 
 use super::key::{Inputs, Kind};
-use crate::context::{GitError, repository, web};
+use crate::context::{GitError, repository};
 use crate::request::GitOptions;
 use crate::step::{StepError, Told};
+use crate::web;
 
 /// Asks servers, each address once.
 pub(super) struct Remotes<'a> {

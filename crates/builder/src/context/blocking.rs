@@ -9,7 +9,7 @@ use zuwai_registry::transport::{self, CertificateError, TlsTrust};
 
 /// Reads what it takes to reach a server. What is returned sets a client up with it; the time limit of the blocking client
 /// is for one read, not for the whole.
-pub(super) fn set_up(
+pub(crate) fn set_up(
     options: &TransportOptions,
     trust: &TlsTrust,
 ) -> Result<impl Fn(ClientBuilder) -> ClientBuilder + Send + Sync + 'static, CertificateError> {

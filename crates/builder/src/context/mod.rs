@@ -4,7 +4,7 @@
 //! one row in `SOURCES`; whatever it is, a folder comes out, which [`files`] and [`Dockerignore`] know how to read. What
 //! is fetched is written only into the folder given for it.
 
-mod blocking;
+pub(crate) mod blocking;
 mod clean;
 mod dir;
 mod dockerignore;
@@ -13,7 +13,6 @@ mod git;
 mod ignore_pattern;
 mod pattern;
 mod tar;
-pub(crate) mod web;
 
 use std::ffi::OsString;
 use std::fs;
@@ -29,7 +28,6 @@ pub use self::files::{FilesError, Named};
 pub use self::git::GitError;
 pub(crate) use self::git::{Checkout, repository};
 pub use self::pattern::BadPattern;
-pub use self::web::WebError;
 use crate::event::{Event, Observer};
 use crate::request::ContextRequest;
 

@@ -5,5 +5,5 @@ use std::path::Path;
 use super::{Finished, OutputError};
 
 pub(super) fn write(finished: &Finished<'_>, path: &Path) -> Result<(), OutputError> {
-    Ok(zuwai_registry::layout::write(finished.image, finished.names, path)?)
+    Ok(zuwai_registry::layout::write(finished.image, finished.names(), path)?)
 }

@@ -5,13 +5,17 @@ mod archive;
 mod digest_file;
 mod layout;
 mod name_files;
+mod text_place;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use zuwai_registry::{Digest, Image, Reference};
 
+pub use self::text_place::{TextPlace, TextPlaceError};
 use crate::request::BuildRequest;
+use crate::web::WebError;
 
 /// What outputs are made of.
 #[derive(Debug, Clone, Copy)]
@@ -20,41 +24,70 @@ pub(crate) struct Finished<'a> {
     pub(crate) image: &'a Image,
     /// The digest of its manifest.
     pub(crate) digest: &'a Digest,
-    /// What it is called.
-    pub(crate) names: &'a [Reference],
+    /// What was asked for.
+    pub(crate) request: &'a BuildRequest,
+    /// Set when the build is to stop.
+    pub(crate) cancelled: &'a AtomicBool,
 }
 
 /// One kind of output.
 pub(crate) struct Output {
     /// The flag that asks for it, without dashes.
     pub(crate) flag: &'static str,
-    /// Where the request wants it, if it does.
-    pub(crate) path: fn(&BuildRequest) -> Option<&PathBuf>,
-    write: fn(&Finished<'_>, &Path) -> Result<(), OutputError>,
+    /// Writes it to where the request wants it, if it does, and says where that is.
+    pub(crate) write: fn(&Finished<'_>) -> Option<Result<String, OutputError>>,
 }
 
 /// In the order they are written: all before the push, because scripts read the digest even when that fails, and the
-/// small files last, so that they are not there when an image could not be written.
+/// small texts last, so that they are not there when an image could not be written.
 pub(crate) const OUTPUTS: [Output; 5] = [
-    Output { flag: "oci-layout-path", path: |request| request.outputs.oci_layout_path.as_ref(), write: layout::write },
-    Output { flag: "tar-path", path: |request| request.outputs.tar_path.as_ref(), write: archive::write },
-    Output { flag: "digest-file", path: |request| request.outputs.digest_file.as_ref(), write: digest_file::write },
+    Output {
+        flag: "oci-layout-path",
+        write: |finished| finished.into(finished.request.outputs.oci_layout_path.as_ref(), layout::write),
+    },
+    Output {
+        flag: "tar-path",
+        write: |finished| finished.into(finished.request.outputs.tar_path.as_ref(), archive::write),
+    },
+    Output {
+        flag: "digest-file",
+        write: |finished| finished.tell(finished.request.outputs.digest_file.as_ref(), digest_file::text),
+    },
     Output {
         flag: "image-name-with-digest-file",
-        path: |request| request.outputs.image_name_with_digest_file.as_ref(),
-        write: name_files::write_names,
+        write: |finished| {
+            finished.tell(finished.request.outputs.image_name_with_digest_file.as_ref(), name_files::names)
+        },
     },
     Output {
         flag: "image-name-tag-with-digest-file",
-        path: |request| request.outputs.image_name_tag_with_digest_file.as_ref(),
-        write: name_files::write_names_and_tags,
+        write: |finished| {
+            finished.tell(finished.request.outputs.image_name_tag_with_digest_file.as_ref(), name_files::names_and_tags)
+        },
     },
 ];
 
-impl Output {
-    /// Writes the image to `path`.
-    pub(crate) fn write(&self, finished: &Finished<'_>, path: &Path) -> Result<(), OutputError> {
-        (self.write)(finished, path)
+impl Finished<'_> {
+    /// What the image is called.
+    fn names(&self) -> &[Reference] {
+        &self.request.destinations
+    }
+
+    fn into(
+        &self,
+        path: Option<&PathBuf>,
+        write: fn(&Finished<'_>, &Path) -> Result<(), OutputError>,
+    ) -> Option<Result<String, OutputError>> {
+        let path = self.request.current_directory.join(path?);
+        Some(write(self, &path).map(|()| path.display().to_string()))
+    }
+
+    fn tell(
+        &self,
+        place: Option<&TextPlace>,
+        text: fn(&Finished<'_>) -> String,
+    ) -> Option<Result<String, OutputError>> {
+        Some(place?.write(&text(self), self.request, self.cancelled))
     }
 }
 
@@ -71,6 +104,9 @@ pub enum OutputError {
         #[source]
         source: io::Error,
     },
+    /// A web address.
+    #[error(transparent)]
+    Web(#[from] WebError),
     /// An archive or a layout.
     #[error(transparent)]
     Image(#[from] zuwai_registry::RegistryError),

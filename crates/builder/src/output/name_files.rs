@@ -1,26 +1,23 @@
 //! `--image-name-with-digest-file` and `--image-name-tag-with-digest-file`: one line for each destination.
 
-use std::fmt::Write;
-use std::path::Path;
+use std::fmt::Write as _;
 
-use super::digest_file::write_small;
-use super::{Finished, OutputError};
+use super::Finished;
 
 /// `registry/repository@sha256:…`, a line for each name.
-pub(super) fn write_names(finished: &Finished<'_>, path: &Path) -> Result<(), OutputError> {
+pub(super) fn names(finished: &Finished<'_>) -> String {
     let mut text = String::new();
-    for name in finished.names {
-        let _ = writeln!(text, "{}/{}@{}", name.registry(), name.repository(), finished.digest);
+    for name in finished.names() {
+        let _ = writeln!(text, "{}@{}", name.name(), finished.digest);
     }
-    write_small(path, text.as_bytes())
+    text
 }
 
 /// `registry/repository:tag@sha256:…`, a line for each name.
-pub(super) fn write_names_and_tags(finished: &Finished<'_>, path: &Path) -> Result<(), OutputError> {
+pub(super) fn names_and_tags(finished: &Finished<'_>) -> String {
     let mut text = String::new();
-    for name in finished.names {
-        let (registry, repository) = (name.registry(), name.repository());
-        let _ = writeln!(text, "{registry}/{repository}:{}@{}", name.tag_or_latest(), finished.digest);
+    for name in finished.names() {
+        let _ = writeln!(text, "{}:{}@{}", name.name(), name.tag_or_latest(), finished.digest);
     }
-    write_small(path, text.as_bytes())
+    text
 }

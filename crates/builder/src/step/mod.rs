@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use zuwai_registry::TransportOptions;
 use zuwai_snapshot::{RootFs, Scope, SnapshotError, Snapshotter};
 
-use crate::context::{Dockerignore, FilesError, GitError, WebError};
+use crate::context::{Dockerignore, FilesError, GitError};
 use crate::event::Observer;
 use crate::instruction::Action;
 use crate::isolation::mount::MountError;
@@ -27,6 +27,7 @@ use crate::isolation::{Cancel, Isolation, IsolationError};
 use crate::passwd::PasswdError;
 use crate::request::GitOptions;
 use crate::secrets::Secrets;
+use crate::web::WebError;
 
 pub(crate) use mounts::folder_of;
 

@@ -8,9 +8,10 @@ use zuwai_registry::Digest;
 use zuwai_snapshot::{Ignore, RootFs};
 
 use super::{Ground, StepError};
-use crate::context::{Checkout, repository, web};
+use crate::context::{Checkout, repository};
 use crate::event::Event;
 use crate::instruction::CopyAction;
+use crate::web;
 
 /// A file that was fetched.
 pub(super) struct Download {

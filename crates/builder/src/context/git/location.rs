@@ -6,6 +6,7 @@
 use url::Url;
 
 use super::GitError;
+use crate::web::percent_decoded;
 
 /// A location, taken apart.
 #[derive(Clone, PartialEq, Eq)]
@@ -39,7 +40,7 @@ impl Location {
         if url.path().trim_matches('/').is_empty() {
             return Err(bad("it names a host and no repository"));
         }
-        let credentials = match (decoded(url.username()), url.password().map(decoded)) {
+        let credentials = match (percent_decoded(url.username()), url.password().map(percent_decoded)) {
             (user, None) if user.is_empty() => None,
             (user, password) => Some((user, password.unwrap_or_default())),
         };
@@ -74,23 +75,6 @@ impl Location {
 pub(super) fn host(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-}
-
-/// Percent-decoded, as RFC 3986 has the parts of an authority encoded. What is no `%xx` stays as it is.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        if let Some(byte) = digits.filter(|_| *first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            bytes.push(byte);
-            rest = &after[2..];
-        } else {
-            bytes.push(*first);
-            rest = after;
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

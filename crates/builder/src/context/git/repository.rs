@@ -12,6 +12,7 @@ use super::connection::Server;
 use super::reference::{Wanted, is_whole_id};
 use super::{GitError, submodules};
 use crate::request::GitOptions;
+use crate::web::percent_decoded;
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq)]
@@ -59,7 +60,7 @@ pub(crate) fn repository(address: &str) -> Result<Repository, GitError> {
     for (key, value) in url.query_pairs().into_owned().collect::<Vec<_>>() {
         repository.option(&key, value)?;
     }
-    let user = (url.username().to_owned(), url.password().unwrap_or_default().to_owned());
+    let user = (percent_decoded(url.username()), percent_decoded(url.password().unwrap_or_default()));
     repository.credentials = Some(user).filter(|(user, password)| !user.is_empty() || !password.is_empty());
     url.set_fragment(None);
     url.set_query(None);
@@ -175,6 +176,8 @@ mod tests {
         assert_eq!((full.keep_git_dir, full.submodules, full.checksum.as_deref()), (Some(true), false, Some("abc")));
         assert_eq!(full.credentials, Some(("u".into(), "p".into())));
         assert_eq!(full.shown(), "https://h/r.git#x");
+        let encoded = repository("https://u%40corp:p%2Fw@h/r.git").unwrap();
+        assert_eq!(encoded.credentials, Some(("u@corp".into(), "p/w".into())));
     }
 
     #[test]
