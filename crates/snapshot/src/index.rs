@@ -270,7 +270,7 @@ impl Index {
                 }
                 _ => {}
             }
-            slot = (slot + 1) & (self.tags.len() - 1);
+            slot = self.behind(slot);
         }
     }
 
@@ -335,7 +335,7 @@ impl Index {
 
     /// Makes a placed entry one that is found.
     pub(crate) fn enter(&mut self, id: Id) {
-        if (self.used + 1) * 4 > self.tags.len() * 3 {
+        if (self.used + 1) * 8 > self.tags.len() * 7 {
             self.grow();
         }
         let hash = self.hash(self.node(id).parent, self.name(id));
@@ -345,7 +345,7 @@ impl Index {
     fn insert(&mut self, hash: u64, id: Id) {
         let mut slot = self.home(hash);
         while self.tags[slot] > ABANDONED {
-            slot = (slot + 1) & (self.tags.len() - 1);
+            slot = self.behind(slot);
         }
         self.used += usize::from(self.tags[slot] == FREE);
         self.tags[slot] = tag(hash);
@@ -354,11 +354,8 @@ impl Index {
 
     fn grow(&mut self) {
         let alive = (self.len - self.dead) as usize + 1;
-        let mut size = 64;
-        // At most seven tenths full, so that the next growth is far away.
-        while size * 7 < alive * 10 + 10 {
-            size *= 2;
-        }
+        // Two thirds full. A power of two would be easier to reckon with and twice as large as needed on a bad day.
+        let size = (alive + alive / 2).max(64);
         (self.tags, self.slots, self.used) = (vec![FREE; size], vec![0; size], 0);
         for id in 1..self.len {
             if self.is_alive(id) {
@@ -377,7 +374,7 @@ impl Index {
                 self.tags[slot] = ABANDONED;
                 break;
             }
-            slot = (slot + 1) & (self.tags.len() - 1);
+            slot = self.behind(slot);
         }
         self.node_mut(id).parent = DEAD;
         self.dead += 1;
@@ -416,16 +413,22 @@ impl Index {
         self.hasher.hash_one((parent, name))
     }
 
-    #[allow(clippy::cast_possible_truncation, reason = "the table's size is a power of two below 2^32")]
+    /// Where in the table the search for a hash begins: as far from its start as the hash is from zero.
+    #[allow(clippy::cast_possible_truncation, reason = "the upper half of the product is less than the table's size")]
     fn home(&self, hash: u64) -> usize {
-        hash as usize & (self.tags.len() - 1)
+        ((u128::from(hash) * self.tags.len() as u128) >> 64) as usize
+    }
+
+    fn behind(&self, slot: usize) -> usize {
+        if slot + 1 == self.tags.len() { 0 } else { slot + 1 }
     }
 }
 
-/// What a slot says of the hash of what is in it: never one of the two words for an empty slot.
-#[allow(clippy::cast_possible_truncation, reason = "the uppermost byte is meant")]
+/// What a slot says of the hash of what is in it: never one of the two words for an empty slot. The uppermost bits, which
+/// say where the slot is, would say little more.
+#[allow(clippy::cast_possible_truncation, reason = "the lowest byte is meant")]
 fn tag(hash: u64) -> u8 {
-    (hash >> 56) as u8 | 2
+    hash as u8 | 2
 }
 
 #[cfg(test)]
