@@ -100,6 +100,8 @@ struct Applier<'a> {
     options: &'a ApplyOptions,
     /// The image path that names are relative to, without links.
     into: PathBuf,
+    /// Whether what this process makes is root's.
+    is_root: bool,
     applied: Applied,
     shortfalls: Shortfalls,
     places: HashMap<PathBuf, Rc<Place>>,
@@ -144,6 +146,7 @@ impl<'a> Applier<'a> {
             root,
             options,
             into,
+            is_root: rustix::process::geteuid().is_root() && rustix::process::getegid().is_root(),
             applied: Applied::default(),
             shortfalls: Shortfalls::default(),
             places: HashMap::new(),
@@ -228,6 +231,18 @@ impl<'a> Applier<'a> {
         Dress { uid, gid, mode: entry.mode, mtime: Some(entry.mtime), attributes }
     }
 
+    /// Whether an entry that is made in that folder with its mode needs no more than a time to look like that, but for what
+    /// the umask takes of the mode.
+    fn is_plain(&self, dress: &Dress, place: &Place) -> bool {
+        self.is_root
+            && self.root.beneath().owners().is_none()
+            && (dress.uid, dress.gid) == (0, 0)
+            && !place.setgid
+            && !place.default_acl
+            && dress.mode & !0o777 == 0
+            && dress.attributes.is_empty()
+    }
+
     /// Puts folders in order, the deepest first, and notes every card that moved after it was noted.
     fn finish(mut self) -> Result<Applied> {
         self.places.clear();
@@ -241,8 +256,9 @@ impl<'a> Applier<'a> {
         }
         let mut pending: Vec<(PathBuf, Pending)> = std::mem::take(&mut self.pending).into_iter().collect();
         pending.sort_unstable_by(|(left, _), (right, _)| right.cmp(left));
+        let mut open = None;
         for (path, pending) in pending {
-            match self.finish_dir(&path, &pending) {
+            match self.finish_dir(&path, &pending, &mut open) {
                 Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                 Err(error) => {
                     return Err(SnapshotError::path("set the time of", path, error));

@@ -1,7 +1,7 @@
 //! Reading a tar archive entry by entry. The format is read by `tar-core`; this file feeds it, bounds it, and reads what
 //! it leaves out: times before 1970 and below a second, and malformed numbers that it would pass over.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use tar_core::parse::{Limits, ParseError, ParseEvent, ParsedEntry, Parser};
 use tar_core::{EntryType, PaxExtensions, SparseEntry};
@@ -9,31 +9,53 @@ use tar_core::{EntryType, PaxExtensions, SparseEntry};
 use crate::attributes::Attributes;
 use crate::{Result, SnapshotError};
 
-const CHUNK: usize = 256 * 1024;
 /// Headers of one entry together (PAX records, long names, the map of a sparse file).
 const MOST_HEADERS: usize = 4 << 20;
 const BLOCK: u64 = 512;
 /// Bytes behind the end of the archive: writers fill up their last record, the largest with some megabytes. What stops a
 /// few compressed kilobytes from being inflated for days.
 const MOST_BEHIND: u64 = 1 << 30;
-/// Headers that are for all entries behind them.
-const MOST_GLOBAL: u32 = 10_000;
+/// Headers that are for all entries behind them, all together: git writes one of some bytes, and nobody reads them.
+const MOST_GLOBAL: usize = 16 << 20;
 
 /// An archive that is being read.
 pub(crate) struct Archive<'a> {
-    reader: &'a mut dyn Read,
+    pieces: &'a mut dyn Pieces,
     parser: Parser,
+    /// A piece, or what was left of one and the next behind it.
     buffer: Vec<u8>,
+    /// How much of the buffer was taken.
     start: usize,
-    end: usize,
+    /// A piece that was copied to the end of the buffer.
+    spare: Vec<u8>,
     ended: bool,
     /// Content of the current entry that was not taken yet.
     left: u64,
     padding: u64,
-    /// Headers for all entries so far.
-    global: u32,
+    /// Bytes of headers for all entries so far.
+    global: usize,
     /// The name of the last entry, for errors.
     after: String,
+}
+
+/// Where the bytes of an archive come from, piece by piece, so that nobody has to copy them.
+pub(crate) trait Pieces {
+    /// The next bytes, empty at the end. An older piece that nobody needs any more is taken back.
+    fn next(&mut self, spare: Vec<u8>) -> io::Result<Vec<u8>>;
+}
+
+/// Bytes of one piece.
+const PIECE: u64 = 256 * 1024;
+
+/// A reader's bytes.
+pub(crate) struct Whole<'a>(pub(crate) &'a mut dyn Read);
+
+impl Pieces for Whole<'_> {
+    fn next(&mut self, mut spare: Vec<u8>) -> io::Result<Vec<u8>> {
+        spare.clear();
+        (&mut *self.0).take(PIECE).read_to_end(&mut spare)?;
+        Ok(spare)
+    }
 }
 
 /// The type of an archive's entry.
@@ -78,7 +100,7 @@ impl Entry {
 }
 
 impl<'a> Archive<'a> {
-    pub(crate) fn new(reader: &'a mut dyn Read) -> Self {
+    pub(crate) fn new(pieces: &'a mut dyn Pieces) -> Self {
         #[allow(clippy::cast_possible_truncation, reason = "a small constant")]
         let limits =
             Limits { max_metadata_size: MOST_HEADERS as u32 / 2, max_path_len: Some(4096), ..Limits::default() };
@@ -86,11 +108,11 @@ impl<'a> Archive<'a> {
         // It does not know of times before 1970; what else is malformed is found here, in `records`.
         parser.set_ignore_pax_errors(true);
         Self {
-            reader,
+            pieces,
             parser,
-            buffer: vec![0; CHUNK],
+            buffer: Vec::new(),
             start: 0,
-            end: 0,
+            spare: Vec::new(),
             ended: false,
             left: 0,
             padding: 0,
@@ -106,21 +128,21 @@ impl<'a> Archive<'a> {
         self.skip_padding()?;
         let mut need = 1;
         loop {
-            if !self.fill(need)? && self.start == self.end {
+            if !self.fill(need)? && self.have() == 0 {
                 // Some writers leave out the two empty blocks.
                 return Ok(None);
             }
-            match self.parser.parse(&self.buffer[self.start..self.end]) {
+            match self.parser.parse(&self.buffer[self.start..]) {
                 Ok(ParseEvent::NeedData { min_bytes }) => {
                     if min_bytes > MOST_HEADERS {
                         return Err(self.broken("the headers of an entry are too large"));
                     }
-                    let have = self.end - self.start;
+                    let have = self.have();
                     // In large steps, since what is there is parsed again from its beginning.
                     need = min_bytes.max(have + have / 2).min(MOST_HEADERS.max(min_bytes));
                     self.fill(need)?;
                     // Where nothing more came, the parser would ask again and again.
-                    let now = self.end - self.start;
+                    let now = self.have();
                     if now <= have || now < min_bytes {
                         return Err(self.broken("it ends within a header"));
                     }
@@ -137,9 +159,9 @@ impl<'a> Archive<'a> {
                 // pass over them, too.
                 Ok(ParseEvent::GlobalExtensions { consumed, .. }) => {
                     self.start += consumed;
-                    self.global += 1;
+                    self.global += consumed;
                     if self.global > MOST_GLOBAL {
-                        return Err(self.broken("it has too many headers that are for all entries"));
+                        return Err(self.broken("its headers that are for all entries are larger than 16 MiB together"));
                     }
                     need = 1;
                 }
@@ -168,7 +190,7 @@ impl<'a> Archive<'a> {
         if !self.fill(1)? {
             return Err(self.broken("it ends within the content of an entry"));
         }
-        let length = usize::try_from(self.left.min(most)).unwrap_or(usize::MAX).min(self.end - self.start);
+        let length = usize::try_from(self.left.min(most)).unwrap_or(usize::MAX).min(self.have());
         self.left -= length as u64;
         self.start += length;
         Ok(&self.buffer[self.start - length..self.start])
@@ -189,7 +211,7 @@ impl<'a> Archive<'a> {
     /// Passes over the zeros behind the content. They may be missing at the very end.
     fn skip_padding(&mut self) -> Result<()> {
         while self.padding > 0 && self.fill(1)? {
-            let length = usize::try_from(self.padding).unwrap_or(usize::MAX).min(self.end - self.start);
+            let length = usize::try_from(self.padding).unwrap_or(usize::MAX).min(self.have());
             self.start += length;
             self.padding -= length as u64;
         }
@@ -197,43 +219,49 @@ impl<'a> Archive<'a> {
         Ok(())
     }
 
-    /// Sees to it that this many bytes are there; false says that the reader ended before.
+    /// How many bytes are there that were not taken.
+    fn have(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+
+    /// Sees to it that this many bytes are there; false says that they ended before.
     fn fill(&mut self, need: usize) -> Result<bool> {
-        if self.end - self.start >= need {
-            return Ok(true);
-        }
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        } else if self.start + need > self.buffer.len() {
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
-        if need > self.buffer.len() {
-            self.buffer.resize(need, 0);
-        }
-        while self.end - self.start < need && !self.ended {
-            match self.reader.read(&mut self.buffer[self.end..]) {
-                Ok(0) => self.ended = true,
-                Ok(length) => self.end += length,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(SnapshotError::ReadArchive { after: self.after.clone(), source }),
+        while self.have() < need && !self.ended {
+            if self.have() == 0 {
+                let old = std::mem::take(&mut self.buffer);
+                self.start = 0;
+                self.buffer = self.piece(old)?;
+                self.ended = self.buffer.is_empty();
+            } else {
+                // A header that goes on in the next piece.
+                let old = std::mem::take(&mut self.spare);
+                let next = self.piece(old)?;
+                self.buffer.drain(..self.start);
+                self.start = 0;
+                self.buffer.extend_from_slice(&next);
+                self.ended = next.is_empty();
+                self.spare = next;
             }
         }
-        Ok(self.end - self.start >= need)
+        Ok(self.have() >= need)
+    }
+
+    fn piece(&mut self, spare: Vec<u8>) -> Result<Vec<u8>> {
+        self.pieces.next(spare).map_err(|source| SnapshotError::ReadArchive { after: self.after.clone(), source })
     }
 
     /// Reads what is behind the end of the archive: a reader that verifies a digest does so at its end.
     fn drain(&mut self) -> Result<()> {
         let mut behind = 0;
         while !self.ended {
-            behind += (self.end - self.start) as u64;
+            behind += self.have() as u64;
             if behind > MOST_BEHIND {
                 return Err(self.broken("more than a gigabyte follows its end"));
             }
-            (self.start, self.end) = (0, 0);
+            self.start = self.buffer.len();
             self.fill(1)?;
         }
-        (self.start, self.end) = (0, 0);
+        self.start = self.buffer.len();
         Ok(())
     }
 
@@ -383,7 +411,8 @@ mod tests {
 
     fn all(bytes: &[u8]) -> Result<Vec<(String, i128, Vec<u8>)>> {
         let mut reader = bytes;
-        let mut archive = Archive::new(&mut reader);
+        let mut whole = Whole(&mut reader);
+        let mut archive = Archive::new(&mut whole);
         let mut entries = Vec::new();
         while let Some(entry) = archive.next()? {
             let mut content = Vec::new();

@@ -50,7 +50,8 @@ pub(crate) struct Card {
 impl Journal {
     /// Something was done to the entry of that name in that folder (its image path, without links).
     pub(crate) fn note(&mut self, folder: &Path, name: &[u8], what: What) {
-        let last = self.lines.last().map(|line| line.folder).filter(|&last| self.folders[last as usize] == folder);
+        let is_same = |last: u32| self.folders[last as usize].as_os_str() == folder.as_os_str();
+        let last = self.lines.last().map(|line| line.folder).filter(|&last| is_same(last));
         let folder = last.unwrap_or_else(|| {
             if let Some(&number) = self.numbers.get(folder) {
                 return number;

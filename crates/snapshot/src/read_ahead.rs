@@ -4,21 +4,22 @@
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use crate::archive::Pieces;
+
 /// Bytes of one piece.
 const PIECE: usize = 256 * 1024;
 /// So many pieces are read before the first of them is asked for.
 const PIECES: usize = 4;
 
-/// Does the work with a reader of the same bytes. When it returns, reading has ended as well; bytes that were read ahead
-/// and not asked for are lost.
+/// Does the work with the same bytes. When it returns, reading has ended as well; bytes that were read ahead and not asked
+/// for are lost.
 pub(crate) fn read_ahead<T>(from: &mut (dyn Read + Send), work: impl FnOnce(&mut Ahead) -> T) -> T {
     std::thread::scope(|scope| {
         let (send, pieces) = sync_channel(PIECES);
         let (back, spare) = sync_channel(PIECES);
         scope.spawn(move || read(from, &send, &spare));
         // Dropped with the work's end: a reading thread that nobody listens to ends.
-        let mut ahead = Ahead { pieces, back, piece: Vec::new(), at: 0 };
-        work(&mut ahead)
+        work(&mut Ahead { pieces, back })
     })
 }
 
@@ -26,23 +27,15 @@ pub(crate) fn read_ahead<T>(from: &mut (dyn Read + Send), work: impl FnOnce(&mut
 pub(crate) struct Ahead {
     pieces: Receiver<io::Result<Vec<u8>>>,
     back: SyncSender<Vec<u8>>,
-    piece: Vec<u8>,
-    at: usize,
 }
 
-impl Read for Ahead {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.at == self.piece.len() && !buffer.is_empty() {
-            let Ok(next) = self.pieces.recv() else { return Ok(0) };
-            let old = std::mem::replace(&mut self.piece, next?);
-            self.at = 0;
-            // Where it is not wanted back, it is freed.
-            let _ = self.back.try_send(old);
+impl Pieces for Ahead {
+    fn next(&mut self, spare: Vec<u8>) -> io::Result<Vec<u8>> {
+        // Where it is not wanted back, or has grown, it is freed.
+        if (1..=2 * PIECE).contains(&spare.capacity()) {
+            let _ = self.back.try_send(spare);
         }
-        let length = buffer.len().min(self.piece.len() - self.at);
-        buffer[..length].copy_from_slice(&self.piece[self.at..self.at + length]);
-        self.at += length;
-        Ok(length)
+        self.pieces.recv().unwrap_or_else(|_| Ok(Vec::new()))
     }
 }
 
@@ -79,24 +72,37 @@ fn read(from: &mut dyn Read, send: &SyncSender<io::Result<Vec<u8>>>, spare: &Rec
 mod tests {
     use super::*;
 
+    /// All bytes, and the error behind them if there is one.
+    fn all(from: &mut (dyn Read + Send)) -> (Vec<u8>, Option<String>) {
+        read_ahead(from, |ahead| {
+            let (mut all, mut spare) = (Vec::new(), Vec::new());
+            loop {
+                match ahead.next(spare) {
+                    Ok(piece) if piece.is_empty() => return (all, None),
+                    Ok(piece) => {
+                        all.extend_from_slice(&piece);
+                        spare = piece;
+                    }
+                    Err(error) => return (all, Some(error.to_string())),
+                }
+            }
+        })
+    }
+
     #[test]
     fn the_bytes_are_the_same_and_come_before_the_error_behind_them() {
-        let bytes: Vec<u8> = (0..3 * PIECE + 77).map(|number| number.to_le_bytes()[0]).collect();
-        let mut read = Vec::new();
-        read_ahead(&mut &bytes[..], |ahead| ahead.read_to_end(&mut read)).unwrap();
-        assert!(read == bytes);
+        let bytes: Vec<u8> = (0..13 * PIECE + 77).map(|number| number.to_le_bytes()[0]).collect();
+        assert!(all(&mut &bytes[..]) == (bytes.clone(), None));
         for length in [0, 100, PIECE, 2 * PIECE + 5] {
-            let mut from = bytes[..length].chain(Broken);
-            let mut read = Vec::new();
-            let error = read_ahead(&mut from, |ahead| ahead.read_to_end(&mut read)).unwrap_err();
-            assert_eq!((read.len(), error.to_string().as_str()), (length, "broken"));
+            let (read, error) = all(&mut bytes[..length].chain(Broken));
+            assert_eq!((read.len(), error.as_deref()), (length, Some("broken")));
         }
     }
 
     #[test]
     fn who_stops_early_does_not_wait_for_the_rest() {
         let mut endless = io::repeat(7);
-        read_ahead(&mut endless, |ahead| ahead.read_exact(&mut [0; 10])).unwrap();
+        read_ahead(&mut endless, |ahead| assert_eq!(ahead.next(Vec::new()).unwrap()[0], 7));
     }
 
     struct Broken;

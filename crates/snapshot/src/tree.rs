@@ -24,7 +24,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
 
-use crate::archive::{Archive, Type};
+use crate::archive::{Archive, Type, Whole};
 use crate::attributes;
 use crate::beneath::{open_folder, open_listing, stat_at};
 use crate::error::During as _;
@@ -39,7 +39,8 @@ pub fn render(root: &RootFs) -> Result<String> {
 
 /// The entries of a layer (not compressed) in the order in which they stand, whiteouts as the empty files that they are.
 pub fn render_tar(tar: &mut dyn Read) -> Result<String> {
-    let mut archive = Archive::new(tar);
+    let mut whole = Whole(tar);
+    let mut archive = Archive::new(&mut whole);
     let mut out = String::new();
     while let Some(entry) = archive.next()? {
         let mut line = Line {

@@ -26,12 +26,9 @@ impl Applier<'_> {
     ) -> Made {
         let dress = self.dress(entry);
         let owners = self.root.beneath().owners();
-        let other_owner = owners.is_some()
-            || (dress.uid, dress.gid) != (0, 0)
-            || place.setgid
-            || !rustix::process::geteuid().is_root();
+        let other_owner = owners.is_some() || (dress.uid, dress.gid) != (0, 0) || place.setgid || !self.is_root;
         // Mostly the mode can be given at once; what is not, and what the umask took of it, is set when it is written.
-        let plain = !other_owner && !place.default_acl && dress.mode & !0o777 == 0 && dress.attributes.is_empty();
+        let plain = self.is_plain(&dress, place);
         let first = Mode::from(if plain { dress.mode } else { 0o600 });
         let file = self.create(place, name, real, first)?;
         let Some(file) = file else { return Ok(()) };

@@ -6,13 +6,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use rustix::fs::Mode;
+use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 
 use super::{Applier, Made, Obstacle};
 use crate::archive::Entry;
 use crate::attributes::{self, Attributes};
-use crate::beneath::{stat_at, stat_of};
+use crate::beneath::{Folder, open_folder, stat_at, stat_of};
 use crate::index::NO_HASH;
 use crate::journal::{Card, What};
 use crate::place::{self, Dress};
@@ -36,12 +36,14 @@ pub(super) struct Pending {
     pub(super) told: bool,
     /// Whether it was made here without extended attributes, so that nobody needs to ask for them.
     pub(super) bare: bool,
+    /// The mode it was made with, of which the umask may have taken something.
+    pub(super) mode: Option<u32>,
 }
 
 impl Pending {
     /// Of a folder that no entry told of so far.
     fn untold(mtime: Option<i128>) -> Self {
-        Self { mtime, told: false, bare: false }
+        Self { mtime, told: false, bare: false, mode: None }
     }
 }
 
@@ -55,7 +57,7 @@ impl Applier<'_> {
             return Ok(Some(Rc::clone(place)));
         }
         let path = self.into.join(above);
-        let folder = match self.root.beneath().folder(&path) {
+        let folder = match self.below_known(above).map_or_else(|| self.root.beneath().folder(&path), Ok) {
             Err(Errno::NOENT) => match self.make_above(&path)? {
                 None => return Ok(None),
                 Some(folder) => folder,
@@ -80,6 +82,14 @@ impl Applier<'_> {
         Ok(Some(place))
     }
 
+    /// A folder in one that is open, if it is no link: nothing has to be resolved for it.
+    fn below_known(&self, above: &Path) -> Option<Folder> {
+        let place = self.places.get(above.parent()?)?;
+        let name = above.file_name()?;
+        let fd = open_folder(place.fd.as_fd(), name).ok()?;
+        Some(Folder { fd, real: place.real.join(name) })
+    }
+
     /// Something in the folder is about to change: at the end it shall have the time that it has now, unless an entry tells
     /// another.
     pub(super) fn keep_time(&mut self, folder: BorrowedFd<'_>, real: &Path) -> Made {
@@ -91,7 +101,7 @@ impl Applier<'_> {
     }
 
     /// Makes folders that entries lie in and that no entry told of.
-    pub(super) fn make_above(&mut self, path: &Path) -> Made<Option<crate::beneath::Folder>> {
+    pub(super) fn make_above(&mut self, path: &Path) -> Made<Option<Folder>> {
         let (uid, gid) = self.options.owner.unwrap_or((0, 0));
         // The folder that the first new one is made in changes as well.
         let end = self.root.beneath().walk(path, true)?;
@@ -116,14 +126,17 @@ impl Applier<'_> {
     pub(super) fn dress_root(&mut self, entry: &Entry) -> Made {
         let folder = self.root.beneath().folder(&self.into)?;
         self.dress_dir(entry, folder.fd.as_fd(), b".", &folder.real, true)?;
-        self.pending.insert(folder.real, Pending { mtime: Some(entry.mtime), told: true, bare: false });
+        self.pending.insert(folder.real, Pending { mtime: Some(entry.mtime), told: true, bare: false, mode: None });
         // What is known of it as a place may be another now.
         self.places.clear();
         Ok(())
     }
 
     pub(super) fn dir(&mut self, entry: &Entry, place: &Place, name: &[u8], real: PathBuf) -> Made {
-        let was_there = match rustix::fs::mkdirat(&place.fd, name, Mode::from(0o700)) {
+        let dress = self.dress(entry);
+        let plain = self.is_plain(&dress, place) && dress.mode & 0o700 == 0o700;
+        let first = Mode::from(if plain { dress.mode } else { 0o700 });
+        let was_there = match rustix::fs::mkdirat(&place.fd, name, first) {
             Ok(()) => false,
             Err(Errno::EXIST) => {
                 let stat = stat_at(place.fd.as_fd(), name)?;
@@ -133,19 +146,23 @@ impl Applier<'_> {
                     if !self.make_way(place, name, &real, &stat)? {
                         return Ok(());
                     }
-                    rustix::fs::mkdirat(&place.fd, name, Mode::from(0o700))?;
+                    rustix::fs::mkdirat(&place.fd, name, first)?;
                     false
                 }
             }
             Err(error) => return Err(error.into()),
         };
-        self.dress_dir(entry, place.fd.as_fd(), name, &real, was_there || place.default_acl)?;
+        let plain = plain && !was_there;
+        if !plain {
+            self.dress_dir(entry, place.fd.as_fd(), name, &real, was_there || place.default_acl)?;
+        }
         if was_there {
             // What is known of it as a place may be another now.
             self.places.retain(|_, known| known.real != real);
         }
         let bare = !was_there && !place.default_acl && entry.attributes.is_empty();
-        self.pending.insert(real, Pending { mtime: Some(entry.mtime), told: true, bare });
+        let mode = plain.then_some(dress.mode);
+        self.pending.insert(real, Pending { mtime: Some(entry.mtime), told: true, bare, mode });
         Ok(())
     }
 
@@ -170,25 +187,40 @@ impl Applier<'_> {
         Ok(())
     }
 
-    pub(super) fn finish_dir(&mut self, path: &Path, pending: &Pending) -> rustix::io::Result<()> {
-        let fd = self.root.beneath().exact_folder(path)?;
-        let mut stat = stat_of(fd.as_fd())?;
-        if let Some(mtime) = pending.mtime
-            && stat.mtime != mtime
-        {
-            place::set_mtime(fd.as_fd(), b".", mtime)?;
-            stat = stat_of(fd.as_fd())?;
+    /// Gives a folder its time, and the mode that it should have been made with. The folder above, once it is open, is kept
+    /// for the next one.
+    pub(super) fn finish_dir(
+        &mut self,
+        path: &Path,
+        pending: &Pending,
+        open: &mut Option<(PathBuf, OwnedFd)>,
+    ) -> rustix::io::Result<()> {
+        let above = path.parent().unwrap_or(Path::new("/"));
+        let at = match open {
+            Some((known, fd)) if known.as_os_str() == above.as_os_str() => fd,
+            _ => &mut open.insert((above.to_path_buf(), self.root.beneath().exact_folder(above)?)).1,
+        };
+        let (at, name) = (at.as_fd(), path.file_name().map_or(&b"."[..], OsStrExt::as_bytes));
+        let mut stat = stat_at(at, name)?;
+        if !stat.is_dir() {
+            return Err(Errno::NOTDIR);
         }
-        if let Some(name) = path.file_name() {
-            let attributes =
-                if pending.bare { Attributes::new() } else { attributes::read(fd.as_fd(), b".", Kind::Dir)? };
+        let (mode, mtime) = (pending.mode.unwrap_or(stat.permissions()), pending.mtime.unwrap_or(stat.mtime));
+        if (stat.permissions(), stat.mtime) != (mode, mtime) {
+            if stat.permissions() != mode {
+                rustix::fs::chmodat(at, name, Mode::from(mode), AtFlags::empty())?;
+            }
+            place::set_mtime(at, name, mtime)?;
+            stat = stat_at(at, name)?;
+        }
+        if path.file_name().is_some() {
+            let attributes = if pending.bare { Attributes::new() } else { attributes::read(at, name, Kind::Dir)? };
             let card = Card {
                 stat: self.root.beneath().seen(stat),
                 hash: NO_HASH,
                 attributes: Some(attributes::digest(&attributes)),
             };
-            let above = path.parent().unwrap_or(Path::new("/"));
-            self.applied.journal.note(above, name.as_bytes(), What::Put(card));
+            self.applied.journal.note(above, name, What::Put(card));
         }
         Ok(())
     }
