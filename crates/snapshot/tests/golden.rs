@@ -1,5 +1,11 @@
 //! A layer of everything that is awkward in a tar archive, held to the digest of what containerd 1.6.20 (`ctr snapshots
 //! diff`, the packer that `BuildKit` uses) wrote for the same changes.
+//!
+//! The `BuildKit` within dockerd 20.10 packs otherwise, with Docker's older packer: modes with the bits of the type, names of
+//! owners as the machine of the build has them, whiteouts of mode 0600 with the time of day, opaque markers, and files that
+//! were copied up without a change. 160 layers of the images that it built of this project's test cases were applied and
+//! written anew: 122 have the same entries, and all of these are the same bytes but for those bits and names. The other 38
+//! differ in whiteouts, opaque markers, what was copied up, and in `/etc`, where it makes room for its own mounts.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

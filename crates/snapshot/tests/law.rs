@@ -78,14 +78,16 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Every path below a folder, the folder itself first.
-fn paths(root: &Path) -> Vec<PathBuf> {
-    let mut paths = vec![root.to_path_buf()];
+/// Every path below a folder, the folder itself first, and whether it is a folder.
+fn paths(root: &Path) -> Vec<(PathBuf, bool)> {
+    let mut paths = vec![(root.to_path_buf(), true)];
     let mut at = 0;
     while at < paths.len() {
-        if fs::symlink_metadata(&paths[at]).unwrap().is_dir() {
-            let mut below: Vec<PathBuf> =
-                fs::read_dir(&paths[at]).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let (path, is_folder) = &paths[at];
+        if *is_folder {
+            let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap());
+            let mut below: Vec<(PathBuf, bool)> =
+                entries.map(|entry| (entry.path(), entry.file_type().unwrap().is_dir())).collect();
             below.sort();
             paths.extend(below);
         }
@@ -94,80 +96,144 @@ fn paths(root: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Does a step; one that makes no sense here does nothing.
-fn take(step: &Step, root: &Path) {
-    let all = paths(root);
-    let any = |number: &u16| all[usize::from(*number) % all.len()].clone();
-    let folder = |number: &u16| {
-        let folders: Vec<&PathBuf> = all.iter().filter(|path| fs::symlink_metadata(path).unwrap().is_dir()).collect();
-        folders[usize::from(*number) % folders.len()].clone()
-    };
-    let new = |number: &u16, name: &Name| folder(number).join(OsStr::from_bytes(&name.0));
-    let private = Mode::from(0o644);
+/// A tree that things happen to, and its paths, so that nobody has to look for them at each step.
+struct World {
+    paths: Vec<(PathBuf, bool)>,
+}
+
+impl World {
+    fn new(root: &Path) -> Self {
+        Self { paths: paths(root) }
+    }
+
+    fn root(&self) -> &Path {
+        &self.paths[0].0
+    }
+
+    fn any(&self, number: u16) -> PathBuf {
+        self.paths[usize::from(number) % self.paths.len()].0.clone()
+    }
+
+    /// A path of that name in a folder that the number chooses.
+    fn new_path(&self, number: u16, name: &Name) -> PathBuf {
+        let count = self.paths.iter().filter(|(_, is_folder)| *is_folder).count();
+        let mut folders = self.paths.iter().filter(|(_, is_folder)| *is_folder);
+        let (folder, _) = folders.nth(usize::from(number) % count).unwrap();
+        folder.join(OsStr::from_bytes(&name.0))
+    }
+
+    /// Something was made, if it was.
+    fn made(&mut self, path: PathBuf, is_folder: bool, made: bool) {
+        if made && !self.paths.iter().any(|(known, _)| *known == path) {
+            self.paths.push((path, is_folder));
+        }
+    }
+
+    /// Does a step; one that makes no sense here does nothing.
+    fn take(&mut self, step: &Step) {
+        let private = Mode::from(0o644);
+        match step {
+            Step::File { folder, name, content, length } => {
+                let path = self.new_path(*folder, name);
+                if !path.is_dir() {
+                    let _ = fs::remove_file(&path);
+                    let made = fs::write(&path, vec![*content; usize::from(*length)]).is_ok();
+                    self.made(path, false, made);
+                }
+            }
+            Step::Dir { folder, name } => {
+                let path = self.new_path(*folder, name);
+                let made = fs::create_dir(&path).is_ok();
+                self.made(path, true, made);
+            }
+            Step::Link { folder, name, target } => {
+                let targets = ["a", "/a/b", "../../..", "/", ".", "gone/and/gone", "b\u{e4}", &"long/".repeat(30)];
+                let path = self.new_path(*folder, name);
+                let made = symlink(targets[usize::from(*target) % targets.len()], &path).is_ok();
+                self.made(path, false, made);
+            }
+            Step::HardLink { folder, name, of } => {
+                let path = self.new_path(*folder, name);
+                let made = fs::hard_link(self.any(*of), &path).is_ok();
+                self.made(path, false, made);
+            }
+            Step::Pipe { folder, name } => {
+                let path = self.new_path(*folder, name);
+                let made = rustix::fs::mknodat(CWD, &path, FileType::Fifo, private, 0).is_ok();
+                self.made(path, false, made);
+            }
+            Step::Device { folder, name } => {
+                let path = self.new_path(*folder, name);
+                let number = rustix::fs::makedev(1, 3);
+                let made = rustix::fs::mknodat(CWD, &path, FileType::CharacterDevice, private, number).is_ok();
+                self.made(path, false, made);
+            }
+            Step::Remove { path } => {
+                let path = self.any(*path);
+                if path != self.root() {
+                    let _ = fs::remove_file(&path);
+                    let _ = fs::remove_dir_all(&path);
+                    self.paths.retain(|(known, _)| !known.starts_with(&path));
+                }
+            }
+            Step::Rename { path, folder, name } => {
+                let path = self.any(*path);
+                if path != self.root() && fs::rename(&path, self.new_path(*folder, name)).is_ok() {
+                    *self = Self::new(self.root());
+                }
+            }
+            Step::DefaultAcl { path } if self.any(*path) == self.root() => {}
+            step => dress(step, &self.any(step.number())),
+        }
+    }
+}
+
+impl Step {
+    /// Which path something happens to.
+    fn number(&self) -> u16 {
+        match self {
+            Step::Overwrite { path, .. }
+            | Step::Mode { path, .. }
+            | Step::Owner { path, .. }
+            | Step::Time { path, .. }
+            | Step::Attribute { path, .. }
+            | Step::NoAttribute { path }
+            | Step::DefaultAcl { path } => *path,
+            _ => 0,
+        }
+    }
+}
+
+/// What happens to an entry that stays where it is.
+fn dress(step: &Step, path: &Path) {
     match step {
-        Step::File { folder, name, content, length } => {
-            let path = new(folder, name);
-            if !path.is_dir() {
-                let _ = fs::remove_file(&path);
-                let _ = fs::write(path, vec![*content; usize::from(*length)]);
-            }
-        }
-        Step::Dir { folder, name } => drop(fs::create_dir(new(folder, name))),
-        Step::Link { folder, name, target } => {
-            let targets = ["a", "/a/b", "../../..", "/", ".", "gone/and/gone", "b\u{e4}", &"long/".repeat(30)];
-            let _ = symlink(targets[usize::from(*target) % targets.len()], new(folder, name));
-        }
-        Step::HardLink { folder, name, of } => drop(fs::hard_link(any(of), new(folder, name))),
-        Step::Pipe { folder, name } => drop(rustix::fs::mknodat(CWD, new(folder, name), FileType::Fifo, private, 0)),
-        Step::Device { folder, name } => {
-            let number = rustix::fs::makedev(1, 3);
-            let _ = rustix::fs::mknodat(CWD, new(folder, name), FileType::CharacterDevice, private, number);
-        }
-        Step::Remove { path } => {
-            let path = any(path);
-            if path != root {
-                let _ = fs::remove_file(&path);
-                let _ = fs::remove_dir_all(&path);
-            }
-        }
-        Step::Rename { path, folder, name } => {
-            let path = any(path);
-            if path != root {
-                let _ = fs::rename(&path, new(folder, name));
-            }
-        }
-        Step::Overwrite { path, content, keep_time } => {
-            let path = any(path);
-            let facts = fs::symlink_metadata(&path).unwrap();
+        Step::Overwrite { content, keep_time, .. } => {
+            let facts = fs::symlink_metadata(path).unwrap();
             if facts.is_file() {
                 let length = usize::try_from(facts.size()).unwrap();
-                fs::write(&path, vec![*content; length]).unwrap();
+                fs::write(path, vec![*content; length]).unwrap();
                 if *keep_time {
-                    fs::File::open(&path).unwrap().set_modified(facts.modified().unwrap()).unwrap();
+                    fs::File::open(path).unwrap().set_modified(facts.modified().unwrap()).unwrap();
                 }
             }
         }
-        Step::Mode { path, mode } => {
-            let path = any(path);
-            if !fs::symlink_metadata(&path).unwrap().is_symlink() {
-                fs::set_permissions(&path, fs::Permissions::from_mode(u32::from(*mode))).unwrap();
+        Step::Mode { mode, .. } => {
+            if !fs::symlink_metadata(path).unwrap().is_symlink() {
+                fs::set_permissions(path, fs::Permissions::from_mode(u32::from(*mode))).unwrap();
             }
         }
-        Step::Owner { path, uid, gid } => lchown(any(path), Some(*uid), Some(*gid)).unwrap(),
-        Step::Time { path, seconds, nanoseconds } => {
+        Step::Owner { uid, gid, .. } => lchown(path, Some(*uid), Some(*gid)).unwrap(),
+        Step::Time { seconds, nanoseconds, .. } => {
             // From 1902 to 2038, which every filesystem has.
             let time = Timespec { tv_sec: i64::from(*seconds), tv_nsec: i64::from(*nanoseconds) };
             let times = Timestamps { last_access: time, last_modification: time };
-            rustix::fs::utimensat(CWD, any(path), &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+            rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
         }
-        Step::Attribute { path, value } => {
-            let _ = rustix::fs::lsetxattr(any(path), "user.note", value, XattrFlags::empty());
+        Step::Attribute { value, .. } => {
+            let _ = rustix::fs::lsetxattr(path, "user.note", value, XattrFlags::empty());
         }
-        Step::NoAttribute { path } => drop(rustix::fs::lremovexattr(any(path), "user.note")),
-        Step::DefaultAcl { path } => {
-            if any(path) == root {
-                return;
-            }
+        Step::NoAttribute { .. } => drop(rustix::fs::lremovexattr(path, "user.note")),
+        Step::DefaultAcl { .. } => {
             // user::rwx, user:5:r--, group::r-x, mask::r-x, other::---, for what is made in it.
             let entries: [(u16, u16, u32); 5] = [(1, 7, !0), (2, 4, 5), (4, 5, !0), (0x10, 5, !0), (0x20, 0, !0)];
             let mut acl = 2_u32.to_le_bytes().to_vec();
@@ -176,15 +242,16 @@ fn take(step: &Step, root: &Path) {
                 acl.extend(permissions.to_le_bytes());
                 acl.extend(id.to_le_bytes());
             }
-            let _ = rustix::fs::lsetxattr(any(path), "system.posix_acl_default", &acl, XattrFlags::empty());
+            let _ = rustix::fs::lsetxattr(path, "system.posix_acl_default", &acl, XattrFlags::empty());
         }
+        _ => unreachable!("that makes, moves or removes something"),
     }
 }
 
 /// The tree as text, with times in whole seconds, as a layer has them.
 fn picture(root: &RootFs) -> String {
     let mut picture = tree::render(root).unwrap();
-    for path in paths(root.path()).iter().skip(1) {
+    for (path, _) in paths(root.path()).iter().skip(1) {
         let facts = fs::symlink_metadata(path).unwrap();
         let name = path.strip_prefix(root.path()).unwrap().as_os_str().as_bytes().escape_ascii();
         let _ = writeln!(picture, "{} {name}", facts.mtime());
@@ -221,16 +288,18 @@ fn follow(groups: &[Vec<Step>], parents: Parents) {
     let mut told = SnapshotMode::Full.snapshotter();
     snapshotter.reset(&original).unwrap();
     snapshotter.settle(&original).unwrap();
+    let mut world = World::new(original.path());
     for steps in groups {
         for step in steps {
-            take(step, original.path());
+            world.take(step);
         }
         let tar = layer(&mut *snapshotter, &original, parents);
         told.adopt(&apply(&tar, &copy));
-        assert_eq!(picture(&original), picture(&copy), "{}", tree::render_tar(&mut &tar[..]).unwrap());
+        let expected = picture(&original);
+        assert_eq!(expected, picture(&copy), "{}", tree::render_tar(&mut &tar[..]).unwrap());
         // Twice is as good as once.
         told.adopt(&apply(&tar, &copy));
-        assert_eq!(picture(&original), picture(&copy));
+        assert_eq!(expected, picture(&copy));
         told.settle(&copy).unwrap();
         assert_eq!(told.changes(&copy, &Scope::Everywhere).unwrap(), []);
         assert_eq!(snapshotter.changes(&original, &Scope::Everywhere).unwrap(), []);
@@ -277,11 +346,12 @@ fn the_same_tree_gives_the_same_bytes_on_one_core_and_on_all() {
             let mut snapshotter = SnapshotMode::Full.snapshotter();
             snapshotter.reset(&root).unwrap();
             fs::create_dir(root.path().join("folder")).unwrap();
+            let mut world = World::new(root.path());
             for step in &steps {
-                take(step, root.path());
+                world.take(step);
             }
             let time = Timespec { tv_sec: 1_600_000_000, tv_nsec: 0 };
-            for path in paths(root.path()) {
+            for (path, _) in paths(root.path()) {
                 let times = Timestamps { last_access: time, last_modification: time };
                 rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
             }
