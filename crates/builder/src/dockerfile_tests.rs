@@ -36,8 +36,8 @@ fn arguments_before_the_first_from_are_global() {
 #[test]
 fn errors_have_place_and_words() {
     for (text, place, message) in [
-        ("ARG a", "Dockerfile:1", "the file has no stage to build: there is no FROM"),
-        ("ARG a\nRUN x\nFROM y", "Dockerfile:2", "RUN stands before the first FROM: only ARG can"),
+        ("ARG a", "Dockerfile:1:1", "the file has no stage to build: there is no FROM"),
+        ("ARG a\nRUN x\nFROM y", "Dockerfile:2:1", "RUN stands before the first FROM: only ARG can"),
         ("FROM a\nFOO b", "Dockerfile:2:1", "unknown instruction: FOO (did you mean FROM?)"),
         ("FROM a\n  INSTALL b", "Dockerfile:2:3", "unknown instruction: INSTALL"),
         ("FROM a\n\nrnu b", "Dockerfile:3:1", "unknown instruction: rnu (did you mean run?)"),
@@ -50,7 +50,7 @@ fn errors_have_place_and_words() {
         ),
         ("FROM a\nENV x", "Dockerfile:2:5", "ENV x needs a value: ENV x=…"),
         ("FROM a\nENV", "Dockerfile:2:4", "ENV needs an argument"),
-        ("", "Dockerfile:1", "the file has no instructions"),
+        ("", "Dockerfile:1:1", "the file has no instructions"),
     ] {
         let error = Dockerfile::parse(text.as_bytes(), "Dockerfile").unwrap_err();
         assert_eq!((error.span().to_string().as_str(), chain(&error).as_str()), (place, message), "{text}");
@@ -70,7 +70,7 @@ fn an_error_when_an_instruction_takes_effect_stands_at_its_line() {
     let dockerfile = parse("FROM scratch\nEXPOSE \\\n $p");
     let platform = zuwai_registry::Platform::new("linux", "amd64", None);
     let globals = crate::settings::Globals::new(&dockerfile, &[], &platform, &platform, None).unwrap();
-    let mut settings = std::sync::Arc::new(globals).for_scratch(None);
+    let mut settings = std::sync::Arc::new(globals).for_scratch();
     settings.set_env("p", "http");
     let error = dockerfile.stages[0].instructions[0].configure(&mut settings).unwrap_err();
     assert_eq!((error.span().first_line, error.span().last_line), (2, 3));
@@ -110,7 +110,7 @@ proptest! {
                 let globals = std::sync::Arc::new(globals);
                 for stage in &dockerfile.stages {
                     let _ = stage.from.base(&globals);
-                    let mut settings = globals.for_scratch(None);
+                    let mut settings = globals.for_scratch();
                     for placed in &stage.instructions {
                         let _ = placed.configure(&mut settings);
                     }

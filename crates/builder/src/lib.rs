@@ -50,7 +50,7 @@ use zuwai_snapshot::{Ignore, RootFs};
 
 use crate::cache::{Key, LayerCache, Rest};
 pub use crate::cache::{WarmError, WarmRequest, warm};
-pub use crate::check::check_dockerfile;
+pub use crate::check::{check_dockerfile, print_dockerfile};
 use crate::context::{Context, Dockerignore};
 use crate::dockerfile::Dockerfile;
 pub use crate::error::{BuildError, Phase, UnpackError};
@@ -111,6 +111,8 @@ pub fn build(request: &BuildRequest, tools: &Tools<'_>) -> Result<Built, BuildEr
         WorkFolder::create(&tools.work).map_err(|source| BuildError::Work { path: tools.work.clone(), source })?;
     let stale = |source| BuildError::Work { path: tools.work.clone(), source };
     tools.isolation.recover(&work.parked(), &work.leftover())?;
+    isolation::mount::reclaim(&tools.caches, &work.leftover())
+        .map_err(|source| BuildError::Work { path: tools.caches.clone(), source })?;
     work.empty().map_err(stale)?;
     let built = walk(request, tools, &work).map_err(|error| {
         // Whatever broke off because of it: the reason is the wish to stop.

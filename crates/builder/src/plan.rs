@@ -43,8 +43,6 @@ pub(crate) struct PlannedStage<'a> {
     pub(crate) base: Base,
     /// The base as the Dockerfile names it, variables replaced.
     pub(crate) base_name: String,
-    /// `FROM --platform`.
-    platform: Option<Platform>,
     /// What its COPY instructions read, by the name they use.
     origins: BTreeMap<String, Origin>,
     /// Instructions that the base asks for: they come first.
@@ -206,7 +204,8 @@ impl PlannedStage<'_> {
     /// The settings it begins with; `ended` has those with which the stages before it ended.
     pub(crate) fn settings(&self, globals: &Arc<Globals>, ended: &BTreeMap<usize, Settings>) -> Settings {
         match &self.base {
-            Base::Scratch => globals.for_scratch(self.platform.as_ref()),
+            // `FROM --platform=… scratch` is for the target's platform all the same, as in BuildKit.
+            Base::Scratch => globals.for_scratch(),
             Base::Image(pulled) => globals.for_image(&pulled.image.config),
             Base::Stage(index) => ended.get(index).expect("a base stage comes before its heirs").for_child(),
         }
@@ -290,7 +289,6 @@ impl Planner<'_, '_> {
             source,
             base,
             base_name,
-            platform,
             origins,
             triggers,
             is_read: false,

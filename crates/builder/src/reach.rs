@@ -44,6 +44,8 @@ pub(crate) fn platform(
         });
         match (asked, earlier) {
             (None, Some(earlier)) => index = earlier,
+            // On nothing, every stage is the build's.
+            (Some(_), None) if source.from.base(globals).ok().as_deref() == Some("scratch") => return Ok(None),
             (asked, _) => return Ok(asked),
         }
     }

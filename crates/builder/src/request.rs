@@ -35,6 +35,8 @@ pub struct BuildRequest {
     pub target: Option<String>,
     /// The platform the image is for.
     pub platform: Platform,
+    /// Whether the platform was asked for: then the image says it is for it, whatever its last stage begins with.
+    pub platform_given: bool,
     /// How changes of the root filesystem are found.
     pub snapshot_mode: SnapshotMode,
     /// One layer for the whole stage instead of one for each instruction.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use zuwai_registry::{BlobDir, Digest, History, Image, ImageFormat, Layer, LayerWriter};
+use zuwai_registry::{BlobDir, Digest, History, Image, ImageFormat, Layer, LayerWriter, Platform};
 use zuwai_snapshot::{ApplyOptions, RootFs, Scope, Snapshotter, WriteOptions, apply_tar, write_tar};
 
 use crate::Tools;
@@ -347,12 +347,30 @@ impl<'a> StageBuilder<'a> {
         });
     }
 
+    /// The platform that the image says it is for: the one asked for, else the base's; in normal form. What was not asked for
+    /// stays as the base has it.
+    fn platform(&self, base: &Platform) -> Platform {
+        let asked = &self.shop.request.platform;
+        if !self.shop.request.platform_given {
+            return base.normalized();
+        }
+        let mut platform = asked.clone();
+        if (&asked.os, &asked.architecture) == (&base.os, &base.architecture) {
+            platform.variant = asked.variant.clone().or_else(|| base.variant.clone());
+            platform.os_version = asked.os_version.clone().or_else(|| base.os_version.clone());
+        }
+        platform.normalized()
+    }
+
     /// The image, and what later stages need of this one.
     fn finish(mut self, done: &mut Done) -> Result<Image, BuildError> {
         if self.planned.is_target {
             self.settings.add_labels(&self.shop.request.labels);
         }
         let mut config = self.settings.config().clone();
+        if self.planned.is_target {
+            config.set_platform(&self.platform(&config.platform()));
+        }
         config.created = Some(self.shop.created.clone());
         config.rootfs.diff_ids = self.layers.iter().map(|layer| layer.diff_id.clone()).collect();
         config.history = std::mem::take(&mut self.history);

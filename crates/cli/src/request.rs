@@ -91,6 +91,7 @@ pub(crate) fn wanted(
         labels: pairs(values, "label")?,
         target: target(values)?,
         platform: platform(values)?,
+        platform_given: values.text("custom-platform").is_some(),
         snapshot_mode: values
             .text("snapshot-mode")
             .map_or(Ok(zuwai_snapshot::SnapshotMode::default()), str::parse)
@@ -111,6 +112,7 @@ pub(crate) fn wanted(
     };
     let client = registry_options::client(values, transport)?;
     unread_variables(environment, &mut warnings);
+    unread_arguments(&build.build_args, &mut warnings);
     Ok(Wanted {
         build,
         client,
@@ -302,6 +304,25 @@ fn unread_variables(environment: &Environment, warnings: &mut Vec<String>) {
     }
 }
 
+/// Build arguments that tell `BuildKit` how to build, and have nothing to tell here. The others of their kind work:
+/// `SOURCE_DATE_EPOCH` and `BUILDKIT_CACHE_MOUNT_NS`.
+fn unread_arguments(given: &[(String, String)], warnings: &mut Vec<String>) {
+    for (name, why) in [
+        ("BUILDKIT_INLINE_CACHE", "layers are kept where --cache-repo says"),
+        ("BUILDKIT_MULTI_PLATFORM", "an image is for one platform"),
+        ("BUILDKIT_SANDBOX_HOSTNAME", "commands have the name of the container, or a name without meaning"),
+        ("BUILDKIT_SYNTAX", "there is one frontend, and it is built in"),
+        ("BUILDKIT_DOCKERFILE_CHECK", "there are no checks to choose"),
+        ("BUILDKIT_SBOM_SCAN_CONTEXT", "nothing is scanned"),
+        ("BUILDKIT_SBOM_SCAN_STAGE", "nothing is scanned"),
+        ("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "a context out of git has its .git"),
+    ] {
+        if given.iter().any(|(given, _)| given == name) {
+            warnings.push(format!("--build-arg {name} has no effect: {why}"));
+        }
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use std::ffi::OsString;
@@ -395,6 +416,15 @@ pub(crate) mod tests {
         assert!(wanted.warnings[0].starts_with("--build-arg NONE: there is no such variable"));
         assert_eq!(message(&["--no-push", "--label=x"]), "--label: labels must be of the form key=value, got x");
         assert_eq!(message(&["--no-push", "--build-arg=="]), "--build-arg: \"=\" is not NAME=VALUE");
+    }
+
+    #[test]
+    fn build_args_that_steer_buildkit_alone_are_told_of() {
+        let wanted = good(&["--build-arg=BUILDKIT_INLINE_CACHE=1", "--build-arg=BUILDKIT_CACHE_MOUNT_NS=a"], &[]);
+        assert_eq!(
+            wanted.warnings,
+            ["--build-arg BUILDKIT_INLINE_CACHE has no effect: layers are kept where --cache-repo says"]
+        );
     }
 
     #[test]

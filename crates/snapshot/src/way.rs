@@ -32,6 +32,8 @@ pub struct Way {
     made: Vec<(OwnedFd, OsString)>,
     /// The folder whose time must not tell of all this, and its time.
     witness: (OwnedFd, i128),
+    /// That time as the command left it, where somebody else changes the folder before [`Way::give_back`] does.
+    left: Option<i128>,
 }
 
 impl RootFs {
@@ -57,7 +59,8 @@ impl RootFs {
         }
         let mtime = stat_of(end.folder.fd.as_fd()).during("look at", &real)?.mtime;
         let witness = (end.folder.fd.try_clone().map_err(|source| copy_error(&real, source))?, mtime);
-        let mut way = Way { folder: end.folder.fd, name, real, was: None, aside: None, made: Vec::new(), witness };
+        let mut way =
+            Way { folder: end.folder.fd, name, real, was: None, aside: None, made: Vec::new(), witness, left: None };
         for next in end.rest {
             way.descend(next)?;
         }
@@ -105,11 +108,18 @@ impl Way {
         self.keep_time(self.witness.1)
     }
 
+    /// To be called before the caller takes away what it put there: what it does to the folder is not the command's doing.
+    pub fn command_ended(&mut self) -> Result<()> {
+        self.left = Some(stat_of(self.witness.0.as_fd()).during("look at", &self.real)?.mtime);
+        Ok(())
+    }
+
     /// Removes what is at the name now, whoever put it there, and puts back what was there before. Folders that were made
     /// for it are removed where nobody has put anything else into them.
     pub fn give_back(self) -> Result<()> {
         // What the command did to the folder in the meantime stays.
-        let mtime = stat_of(self.witness.0.as_fd()).during("look at", &self.real)?.mtime;
+        let now = stat_of(self.witness.0.as_fd()).during("look at", &self.real)?.mtime;
+        let mtime = self.left.unwrap_or(now);
         let name = self.name.as_bytes();
         place::remove(self.folder.as_fd(), name, &self.real, &Ignore::default()).during("remove", &self.real)?;
         if let Some((folder, old)) = &self.aside {

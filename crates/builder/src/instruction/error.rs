@@ -264,6 +264,22 @@ fn either(words: &[&str]) -> String {
 }
 
 impl InstructionError {
+    /// What of the instruction it is about, as it stands there, where it is a word.
+    pub(crate) fn word(&self) -> Option<&str> {
+        match self {
+            InstructionError::Expand { word, .. }
+            | InstructionError::NotPair { word, .. }
+            | InstructionError::HeredocDestination { word, .. } => Some(word),
+            InstructionError::BlankBase { written } | InstructionError::Platform { written, .. } => Some(written),
+            InstructionError::RemoteCopy { source_path } => Some(source_path),
+            InstructionError::Mode { mode } => Some(mode),
+            InstructionError::Port { port, .. } => Some(port),
+            InstructionError::Signal { signal } => Some(signal),
+            InstructionError::Duration { value, .. } | InstructionError::Retries { value } => Some(value),
+            _ => None,
+        }
+    }
+
     /// A way out, where there is one to name.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

@@ -183,7 +183,11 @@ impl Written {
 
     /// The mount with its variables replaced.
     pub(super) fn expand(&self, settings: &Settings) -> Result<Mount, InstructionError> {
-        self.mount(&|value| settings.expand(value), settings.working_dir())
+        let mut mount = self.mount(&|value| settings.expand(value), settings.working_dir())?;
+        if let (MountKind::Cache { id, .. }, Some(namespace)) = (&mut mount.kind, settings.cache_namespace()) {
+            id.insert_str(0, &format!("{namespace}/"));
+        }
+        Ok(mount)
     }
 
     fn mount(

@@ -23,6 +23,13 @@ fn bind(from: Option<&str>, source: &str, writable: bool) -> MountKind {
 }
 
 #[test]
+fn a_namespace_of_the_build_is_in_front_of_the_ids_of_its_caches() {
+    let mut stage = Stage::with("FROM scratch", &[("BUILDKIT_CACHE_MOUNT_NS", "team")]);
+    let kind = run(&mut stage, "type=cache,target=/c").mounts.remove(0).kind;
+    assert!(matches!(&kind, MountKind::Cache { id, .. } if id == "team//c"), "{kind:?}");
+}
+
+#[test]
 fn a_mount_without_a_type_binds() {
     for (text, target, kind) in [
         ("target=/x", "/x", bind(None, "/", false)),

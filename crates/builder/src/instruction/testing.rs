@@ -32,7 +32,7 @@ impl Stage {
     /// On scratch, in a file that begins like this, with these build arguments.
     pub(crate) fn with(dockerfile: &str, build_args: &[(&str, &str)]) -> Self {
         let globals = globals(dockerfile, build_args);
-        Stage { settings: globals.for_scratch(None), escape: globals.escape() }
+        Stage { settings: globals.for_scratch(), escape: globals.escape() }
     }
 
     /// On an image.

@@ -6,7 +6,7 @@ mod scope;
 
 use std::sync::Arc;
 
-use zuwai_registry::{ImageConfig, Platform};
+use zuwai_registry::ImageConfig;
 
 pub(crate) use globals::Globals;
 use globals::{expand, named};
@@ -34,10 +34,10 @@ pub(crate) struct Settings {
 }
 
 impl Globals {
-    /// A stage on `scratch`: an empty image for this platform, else for the target's, with a PATH and `/` to work in.
-    pub(crate) fn for_scratch(self: &Arc<Self>, platform: Option<&Platform>) -> Settings {
+    /// A stage on `scratch`: an empty image for the target's platform, with a PATH and `/` to work in.
+    pub(crate) fn for_scratch(self: &Arc<Self>) -> Settings {
         let mut config = ImageConfig::default();
-        config.set_platform(platform.unwrap_or(self.platform()));
+        config.set_platform(self.platform());
         "/".clone_into(&mut config.config.working_dir);
         Settings::on(config, Scope::default(), Vec::new(), self)
     }
@@ -159,6 +159,12 @@ impl Settings {
             entries.push(format!("{name}={}", self.scope.get(name).unwrap_or_default()));
         }
         entries
+    }
+
+    /// What keeps the cache mounts of this build apart from those of others with the same ids: a build argument that no
+    /// ARG declares.
+    pub(crate) fn cache_namespace(&self) -> Option<&str> {
+        self.globals.given("BUILDKIT_CACHE_MOUNT_NS").filter(|namespace| !namespace.is_empty())
     }
 
     /// What runs shell forms, if the image says.

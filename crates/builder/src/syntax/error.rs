@@ -83,9 +83,24 @@ pub enum SyntaxProblem {
     Instruction(#[from] InstructionError),
 }
 
+impl SyntaxProblem {
+    /// What of the text it is about, as it stands there, where it is a word.
+    fn word(&self) -> Option<&str> {
+        match self {
+            SyntaxProblem::RepeatedDirective { name } | SyntaxProblem::OpenHeredoc { name } => Some(name),
+            SyntaxProblem::BadHeredoc { word } => Some(word),
+            SyntaxProblem::Instruction(error) => error.word(),
+            _ => None,
+        }
+    }
+}
+
 impl SyntaxError {
+    /// A span without a column is narrowed to what the problem is about.
     pub(crate) fn new(span: Span, text: impl Into<String>, problem: impl Into<SyntaxProblem>) -> Self {
-        SyntaxError(Box::new(Placed { span, text: text.into(), problem: problem.into() }))
+        let problem = problem.into();
+        let span = if span.column.is_some() { span } else { span.narrowed(problem.word()) };
+        SyntaxError(Box::new(Placed { span, text: text.into(), problem }))
     }
 
     /// Where.

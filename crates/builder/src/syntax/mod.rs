@@ -8,6 +8,7 @@ mod glob;
 mod heredoc;
 mod line;
 mod physical;
+mod print;
 mod span;
 mod split;
 pub(crate) mod suggest;

@@ -49,6 +49,26 @@ impl Span {
         Span { file: Arc::clone(&self.file), first_line: line, last_line, column: Some(column) }
     }
 
+    /// The same place, narrowed to where a word begins in it, behind the keyword; without a word, or where it does not stand as
+    /// it is, to where the instruction begins.
+    #[must_use]
+    pub(super) fn narrowed(&self, word: Option<&str>) -> Self {
+        let lines = self.excerpt(0);
+        let begin =
+            |line: &ExcerptLine| line.text.chars().take_while(|character| character.is_whitespace()).count() + 1;
+        for (position, line) in lines.iter().enumerate() {
+            let Some(word) = word.filter(|word| !word.is_empty()) else { break };
+            let text = line.text.as_str();
+            let keyword =
+                if position == 0 { text.len() - text.trim_start().trim_start_matches(|c| c != ' ').len() } else { 0 };
+            let is_whole = |at: usize| !text[..at].ends_with(|before: char| before.is_alphanumeric());
+            if let Some((at, _)) = text.match_indices(word).find(|(at, _)| *at >= keyword && is_whole(*at)) {
+                return self.at(line.number, text[..at].chars().count() + 1);
+            }
+        }
+        self.at(self.first_line, lines.first().map_or(1, begin))
+    }
+
     /// The lines of the span with up to `around` lines before and after it.
     #[must_use]
     pub fn excerpt(&self, around: usize) -> Vec<ExcerptLine> {

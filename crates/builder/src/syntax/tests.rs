@@ -86,12 +86,12 @@ fn what_only_looks_like_a_heredoc_takes_no_lines() {
 #[test]
 fn errors_have_their_place() {
     for (source, place, message) in [
-        (&b""[..], "Dockerfile:1", "the file has no instructions"),
-        (b"# only a comment\n\n", "Dockerfile:1", "the file has no instructions"),
-        (b"FROM a\nRUN \xff\n", "Dockerfile:2", "the line is not UTF-8 text"),
-        (b"RUN <<EOF\na\n", "Dockerfile:1", "the heredoc `EOF` is not ended"),
-        (b"# escape=`\n# escape=`\n", "Dockerfile:2", "the parser directive `escape` is given twice"),
-        (b"# escape=!\n", "Dockerfile:1", "`!` cannot be the escape token"),
+        (&b""[..], "Dockerfile:1:1", "the file has no instructions"),
+        (b"# only a comment\n\n", "Dockerfile:1:1", "the file has no instructions"),
+        (b"FROM a\nRUN \xff\n", "Dockerfile:2:1", "the line is not UTF-8 text"),
+        (b"RUN <<EOF\na\n", "Dockerfile:1:7", "the heredoc `EOF` is not ended"),
+        (b"# escape=`\n# escape=`\n", "Dockerfile:2:3", "the parser directive `escape` is given twice"),
+        (b"# escape=!\n", "Dockerfile:1:1", "`!` cannot be the escape token"),
     ] {
         let error = error(source);
         assert_eq!((error.span().to_string().as_str(), error.to_string().as_str()), (place, message));

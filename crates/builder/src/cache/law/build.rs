@@ -34,6 +34,7 @@ fn request() -> BuildRequest {
         labels: Vec::new(),
         target: None,
         platform: "linux/amd64".parse().unwrap(),
+        platform_given: false,
         snapshot_mode: SnapshotMode::Full,
         single_snapshot: false,
         materialize: false,

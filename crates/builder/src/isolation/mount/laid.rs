@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use zuwai_snapshot::{CopyRequest, Ignore, Include, Kind, Ownership, RootFs, Way, copy};
 
 use super::agent::Serving;
+use super::lent;
 use super::{Card, Laid, Mount, MountError, MountSource};
 
 /// Where scripts lie whose own folder lets nothing be executed: a container's /dev is often such a folder; or where it is
@@ -64,7 +65,7 @@ impl InPlace {
             MountSource::Tree { root, path, owner, include, .. } => {
                 copy_tree(root, path, *owner, *include, &guest.way).map_err(snapshot)?;
             }
-            MountSource::Folder(folder) => match fs::rename(folder, &path) {
+            MountSource::Folder(folder) => match lent::lend(folder, &path, guest.way.path()) {
                 Ok(()) => guest.home = Some(folder.clone()),
                 Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                     symlink(folder, &path).map_err(machine("link to the folder"))?;
@@ -116,10 +117,11 @@ impl Laid for InPlace {
 }
 
 impl Guest {
-    fn take_out(self) -> Result<(), MountError> {
+    fn take_out(mut self) -> Result<(), MountError> {
         drop(self.serving);
         let target = self.way.path().to_owned();
         if let Some(home) = &self.home {
+            self.way.command_ended().map_err(|source| MountError::Root { target: target.clone(), source })?;
             let machine =
                 |source| MountError::Machine { target: target.clone(), action: "move the folder back", source };
             match fs::symlink_metadata(self.way.machine_path()) {
@@ -127,6 +129,7 @@ impl Guest {
                 // The command has removed it, or put something else there: then the next build finds it empty.
                 _ => {}
             }
+            lent::is_back(home);
         }
         self.way.give_back().map_err(|source| MountError::Root { target, source })
     }

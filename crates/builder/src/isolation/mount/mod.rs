@@ -8,6 +8,7 @@
 
 mod agent;
 mod laid;
+mod lent;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use zuwai_snapshot::{Include, RootFs, SnapshotError};
 
 pub use self::agent::Agent;
 pub(super) use self::laid::{SCRIPTS, lay};
+pub(crate) use self::lent::reclaim;
 
 /// One mount for one command.
 pub struct Mount<'a> {
