@@ -31,6 +31,9 @@ pub const PACKAGES: &[Package] = &[
     package("slirp4netns", &["slirp4netns"]),
     package("netavark", &[]),
     package("aardvark-dns", &[]),
+    // Other builders.
+    package("docker.io", &["dockerd", "docker"]),
+    package("buildah", &["buildah"]),
     // Images: moved, looked at, made.
     package("skopeo", &["skopeo"]),
     package("umoci", &["umoci"]),
@@ -45,6 +48,7 @@ pub const PACKAGES: &[Package] = &[
     package("git", &["git"]),
     package("openssl", &["openssl"]),
     package("ca-certificates", &[]),
+    package("openssh-client", &["ssh-agent", "ssh-add", "ssh-keygen"]),
     // Odd files.
     package("libcap2-bin", &["setcap", "getcap"]),
     package("attr", &["setfattr", "getfattr"]),
