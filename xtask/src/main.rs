@@ -2,6 +2,7 @@
 
 mod bench;
 mod cargo;
+mod conformance;
 mod demo;
 mod image;
 mod test;
@@ -27,6 +28,11 @@ const COMMANDS: &[Command] = &[
         name: "test",
         about: "install what the tests need, make the base images, run all tests; further words go to the test runner",
         run: test::run,
+    },
+    Command {
+        name: "conformance",
+        about: "build all cases with Docker's daemon and with buildah too, and compare; a builder's name, a part of a case's",
+        run: conformance::run,
     },
     Command {
         name: "bench",
@@ -66,7 +72,7 @@ fn dispatch(name: &str, rest: &[String]) -> Result<()> {
 
 fn help() -> String {
     let rows: Vec<_> =
-        COMMANDS.iter().map(|command| format!("  cargo xtask {:6} {}\n", command.name, command.about)).collect();
+        COMMANDS.iter().map(|command| format!("  cargo xtask {:11} {}\n", command.name, command.about)).collect();
     format!("commands:\n{}", rows.concat())
 }
 

@@ -212,10 +212,30 @@ impl Stand {
 
 /// Where a case's parts are for zuwai: in the container, and in what is compared.
 const WORKSPACE: &str = "/workspace";
-const CASE: &str = "/lab/case";
+pub(crate) const CASE: &str = "/lab/case";
 const OUT: &str = "/lab/out";
 
 impl Case {
+    /// Where it is.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The text of what is built.
+    pub(crate) fn dockerfile(&self) -> Result<String> {
+        let path = self.folder.join("Dockerfile");
+        let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// The image that is expected, as text; `None` where an error is.
+    pub(crate) fn expected(&self) -> Result<Option<String>> {
+        let path = self.folder.join("expected");
+        path.is_file()
+            .then(|| fs::read_to_string(&path).with_context(|| format!("read {}", path.display())))
+            .transpose()
+    }
+
     /// Whether it is for a place: all are, unless its file `places` names some.
     fn takes(&self, place: Place) -> Result<bool> {
         let named = self.lines("places")?;
@@ -223,7 +243,7 @@ impl Case {
     }
 
     /// A copy of the context with modes that do not depend on who checked it out, as `setup` leaves it.
-    fn context(&self, scratch: &Scratch) -> Result<PathBuf> {
+    pub(crate) fn context(&self, scratch: &Scratch) -> Result<PathBuf> {
         let context = scratch.folder("context")?;
         let written = self.folder.join("context");
         if written.is_dir() {
@@ -238,7 +258,7 @@ impl Case {
         Ok(context)
     }
 
-    fn arguments(&self) -> Result<Vec<String>> {
+    pub(crate) fn arguments(&self) -> Result<Vec<String>> {
         self.lines("args")
     }
 

@@ -20,6 +20,7 @@ pub mod git_server;
 pub mod layout;
 pub mod meter;
 mod nginx;
+pub mod oracle;
 pub mod packages;
 pub mod packing;
 pub mod person;
