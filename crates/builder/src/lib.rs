@@ -152,6 +152,7 @@ fn walk(request: &BuildRequest, tools: &Tools<'_>, work: &WorkFolder) -> Result<
         if image.is_err() && !blamed.is_empty() {
             tell(rest, tools);
             distrusted.extend(blamed);
+            work.forget_stages().map_err(|source| BuildError::Work { path: work.path().to_owned(), source })?;
             continue;
         }
         let built = image.and_then(|image| {

@@ -64,6 +64,11 @@ impl WorkFolder {
         if self.parked().exists() { Ok(()) } else { remove(&self.path) }
     }
 
+    /// Removes what stages left, so that they can be built anew. What was fetched and packed stays.
+    pub(crate) fn forget_stages(&self) -> io::Result<()> {
+        ["leftover", "scratch", "stages", "images"].iter().try_for_each(|name| remove(&self.path.join(name)))
+    }
+
     /// Removes what a build before this one left, but never the container's own files.
     pub(crate) fn empty(&self) -> io::Result<()> {
         let parked = self.parked();

@@ -132,6 +132,32 @@ fn a_lie_that_shows_only_when_the_layer_is_unpacked_lets_the_build_begin_anew() 
     }
 }
 
+#[test]
+fn what_a_lying_layer_left_is_gone_when_the_build_begins_anew() {
+    let stand = Stand::new("FROM busybox\nRUN echo evil > /evil\n");
+    let repository = format!("--cache-repo={}/kept", stand.registry.host());
+    stand.build("evil", &[&repository]);
+    let (layout, manifest) = stand.pulled("evil");
+    let evil = layout.blob(manifest["layers"][1]["digest"].as_str().unwrap()).unwrap();
+    for by_hand in [false, true] {
+        stand.write("Dockerfile", TWO);
+        stand.build(&format!("right-{by_hand}"), &[&repository]);
+        change(&stand, true, |layout, manifest| {
+            manifest["layers"][0] = layout.put(&format!("{}+gzip", media::LAYER), &evil).unwrap();
+        });
+        stand.write("Dockerfile", &format!("{TWO}RUN echo {by_hand} && ls / > /list\n"));
+        let tag = format!("wrong-{by_hand}");
+        let output = if by_hand {
+            stand.build_by_hand(&tag, &[&repository]).success().unwrap()
+        } else {
+            stand.build(&tag, &[&repository]).output
+        };
+        assert!(output.err().contains("is not used, and the build begins anew"), "{output}");
+        let list = stand.file(&tag, "list");
+        assert!(list.contains("one\n") && !list.contains("evil"), "{by_hand}: {list}");
+    }
+}
+
 /// These bytes, compressed as a layer is.
 fn layer(layout: &Layout, bytes: &[u8]) -> Value {
     layout.put_layer(&mut &bytes[..], Packing::Gzip).unwrap().descriptor

@@ -8,7 +8,7 @@ use serde_json::Value;
 use zuwai_lab::base::{Base, mirror};
 use zuwai_lab::layout::{Layout, text};
 use zuwai_lab::registry::Options;
-use zuwai_lab::{Executor, Output, Registry, Scratch, tar};
+use zuwai_lab::{Executor, Output, Person, Registry, Scratch, Who, command, tar};
 
 /// Five stages, two of which are read by COPY and one of which another begins with.
 pub(crate) const FIVE: &str = "FROM busybox AS tools\n\
@@ -80,6 +80,18 @@ impl Stand {
         ];
         arguments.extend(words.iter().map(|&word| word.to_owned()));
         self.run_with(&arguments)
+    }
+
+    /// The same by root on this machine, in namespaces.
+    pub(crate) fn build_by_hand(&self, tag: &str, words: &[&str]) -> Output {
+        let person = Person::new(Path::new(env!("CARGO_BIN_EXE_zuwai")), Who::Root).unwrap();
+        let (mirror, registry) = (self.mirror.host(), self.registry.host());
+        let mut zuwai = person.zuwai(&self.context);
+        zuwai.env("NO_COLOR", "1").args(["--isolation=namespace", "--dockerfile=Dockerfile", "--cache=true"]);
+        zuwai.arg(format!("--context=dir://{}", self.context.display())).arg(self.destination(tag));
+        zuwai.arg(format!("--registry-mirror={mirror}")).arg("--skip-default-registry-fallback");
+        zuwai.args([mirror, registry].map(|host| format!("--insecure-registry={host}"))).args(words);
+        command::run(&mut zuwai, Duration::from_mins(2)).unwrap()
     }
 
     /// Certificates that are trusted.
