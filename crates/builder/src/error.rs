@@ -8,7 +8,7 @@ use zuwai_registry::RegistryError;
 use zuwai_snapshot::SnapshotError;
 
 use crate::context::ContextError;
-use crate::isolation::IsolationError;
+use crate::isolation::{self, IsolationError};
 use crate::output::OutputError;
 use crate::plan::PlanError;
 use crate::secrets::SecretError;
@@ -218,7 +218,11 @@ impl BuildError {
             BuildError::Output { source: OutputError::Image(source), .. } => source.hint(),
             BuildError::Isolation(error) => error.hint(),
             // A layer is fetched when it is read: the registry's error comes through the reader.
-            error @ BuildError::Unpack { .. } => registry_behind(error).and_then(RegistryError::hint),
+            error @ BuildError::Unpack { .. } => {
+                let registry = || registry_behind(error).and_then(RegistryError::hint);
+                isolation::hint_for_ids(error).or_else(registry)
+            }
+            error @ BuildError::Snapshot(_) => isolation::hint_for_ids(error),
             _ => None,
         }
     }

@@ -10,6 +10,32 @@ use zuwai_registry::Digest;
 pub trait Observer: Send + Sync {
     /// One thing that happened.
     fn event(&self, event: &Event<'_>);
+
+    /// The same while stages are built side by side, where each is driven by a thread of its own: the events of one stage
+    /// come in order, those of several are mixed. Whoever does not tell stages apart need not know it.
+    fn event_in(&self, stage: StageName<'_>, event: &Event<'_>) {
+        let _ = stage;
+        self.event(event);
+    }
+}
+
+/// What a stage is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StageName<'a> {
+    /// Its place in the Dockerfile, from 0.
+    pub index: usize,
+    /// Its name, if it has one.
+    pub name: Option<&'a str>,
+}
+
+impl fmt::Display for StageName<'_> {
+    /// The name, or `stage-0`, as `BuildKit` calls those without.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name {
+            Some(name) => formatter.write_str(name),
+            None => write!(formatter, "stage-{}", self.index),
+        }
+    }
 }
 
 /// Which of the two streams of a command a piece of output was written to.
@@ -48,6 +74,11 @@ pub enum Event<'a> {
         name: Option<&'a str>,
         /// The base as the Dockerfile names it, after expansion.
         base: &'a str,
+    },
+    /// Nothing more happens in a stage: it is done, or something in it failed.
+    StageEnded {
+        /// Its place in the Dockerfile, from 0.
+        index: usize,
     },
     /// The base of the stage is written into the root filesystem because a step looks at it.
     Unpacking {

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`request`] | what is wanted |
 //! | `syntax`, `instruction` | the Dockerfile language, as text and as meaning |
-//! | `plan`, `stage`, `step` | which stages, each of them, and what an instruction does to files |
+//! | `plan`, `schedule`, `stage`, `step` | which stages, when, each of them, and what an instruction does to files |
 //! | `cache` | which steps need not be carried out |
 //! | [`isolation`] | where a RUN runs |
 //! | [`context`] | where the files of COPY come from |
@@ -18,6 +18,7 @@
 //! | [`event`] | what a build tells while it goes on |
 
 mod cache;
+mod cancellable;
 mod check;
 pub mod context;
 mod decompress;
@@ -32,6 +33,7 @@ mod passwd;
 mod plan;
 mod reach;
 pub mod request;
+mod schedule;
 mod secrets;
 mod settings;
 mod stage;
@@ -229,7 +231,7 @@ fn build_in(
         let context = open_context(&folder, work)?;
         let created = timestamp(request);
         let shop = Workshop { request, tools, work, blobs, context, ignore, secrets, created, cache };
-        let image = stage::build_stages(&shop, plan);
+        let image = schedule::build_stages(&shop, plan);
         // What is done is kept even when the build fails; who wants it to stop does not wait.
         if let Some(cache) = shop.cache.filter(|_| !tools.cancel.is_cancelled()) {
             blamed = image.as_ref().err().map(|error| cache.blame(error, tools.observer)).unwrap_or_default();

@@ -211,6 +211,15 @@ impl PlannedStage<'_> {
         }
     }
 
+    /// The stages that must be done before it begins.
+    pub(crate) fn needs(&self) -> impl Iterator<Item = usize> {
+        let base = match self.base {
+            Base::Stage(index) => Some(index),
+            Base::Scratch | Base::Image(_) => None,
+        };
+        base.into_iter().chain(self.reads())
+    }
+
     /// The stages whose files its COPY instructions read.
     fn reads(&self) -> impl Iterator<Item = usize> {
         self.origins.values().filter_map(|origin| match origin {

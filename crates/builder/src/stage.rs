@@ -1,9 +1,9 @@
 //! A stage, from its base to an image: the part of the road that is walked once for each stage.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use zuwai_registry::{BlobDir, Digest, History, Image, ImageFormat, Layer, LayerWriter, Platform};
@@ -11,9 +11,10 @@ use zuwai_snapshot::{ApplyOptions, RootFs, Scope, Snapshotter, WriteOptions, app
 
 use crate::Tools;
 use crate::cache::LayerCache;
+use crate::cancellable::Cancellable;
 use crate::context::Dockerignore;
 use crate::error::{BuildError, UnpackError};
-use crate::event::Event;
+use crate::event::{Event, Observer};
 use crate::instruction::{Action, Placed, Step};
 use crate::isolation::Cancel;
 use crate::plan::{Base, Origin, Plan, PlannedStage};
@@ -41,26 +42,46 @@ pub(crate) struct Workshop<'a> {
     pub(crate) cache: Option<LayerCache<'a>>,
 }
 
-/// Builds every stage of the plan, in order, and returns the image of the last.
-pub(crate) fn build_stages(shop: &Workshop<'_>, plan: &Plan<'_>) -> Result<Image, BuildError> {
-    let mut done = Done::default();
-    let mut target = None;
-    for planned in &plan.stages {
-        target = Some(StageBuilder::start(shop, plan, planned, &mut done).build(&mut done)?);
-    }
-    Ok(target.expect("a plan has at least the target"))
+/// Builds one stage, all that it needs being done, and returns its image. `observer` is told what happens in it, and
+/// `cancel` asks it to stop.
+pub(crate) fn build(
+    shop: &Workshop<'_>,
+    plan: &Plan<'_>,
+    planned: &PlannedStage<'_>,
+    done: &Done,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<Image, BuildError> {
+    let image = StageBuilder::start(shop, plan, planned, done, observer, cancel).build(done);
+    observer.event(&Event::StageEnded { index: planned.index });
+    image
 }
 
 /// What finished stages leave to later ones.
 #[derive(Default)]
-struct Done {
+pub(crate) struct Done {
+    ended: Mutex<Ended>,
+    /// Images unpacked for COPY --from, by manifest digest; who unpacks one holds its lock, and others wait for it.
+    aside: Mutex<BTreeMap<Digest, Arc<Aside>>>,
+}
+
+/// An image unpacked for COPY --from, once it is.
+type Aside = Mutex<Option<Arc<RootFs>>>;
+
+/// The same, by stage.
+#[derive(Default)]
+struct Ended {
     images: BTreeMap<usize, Image>,
     settings: BTreeMap<usize, Settings>,
     trees: BTreeMap<usize, Arc<RootFs>>,
-    /// The root of a stage that the next one goes on with, in place.
-    handed_on: Option<Live>,
-    /// Images unpacked for COPY --from, by manifest digest.
-    aside: BTreeMap<Digest, Arc<RootFs>>,
+    /// The root of a stage that its only heir goes on with, in place.
+    handed_on: BTreeMap<usize, Live>,
+}
+
+impl Done {
+    fn ended(&self) -> MutexGuard<'_, Ended> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A root filesystem that is unpacked, and what is known of it.
@@ -75,6 +96,8 @@ struct StageBuilder<'a> {
     shop: &'a Workshop<'a>,
     plan: &'a Plan<'a>,
     planned: &'a PlannedStage<'a>,
+    observer: &'a dyn Observer,
+    cancel: &'a Cancel,
     settings: Settings,
     layers: Vec<Layer>,
     history: Vec<History>,
@@ -88,37 +111,44 @@ impl<'a> StageBuilder<'a> {
         shop: &'a Workshop<'a>,
         plan: &'a Plan<'a>,
         planned: &'a PlannedStage<'a>,
-        done: &mut Done,
+        done: &Done,
+        observer: &'a dyn Observer,
+        cancel: &'a Cancel,
     ) -> StageBuilder<'a> {
-        shop.tools.observer.event(&Event::StageStarted {
+        observer.event(&Event::StageStarted {
             index: planned.index,
             name: planned.source.name.as_deref(),
             base: &planned.base_name,
         });
-        let settings = planned.settings(&plan.globals, &done.settings);
+        let mut ended = done.ended();
+        let settings = planned.settings(&plan.globals, &ended.settings);
         let image = match &planned.base {
             Base::Scratch => None,
             Base::Image(pulled) => Some(pulled.image.clone()),
-            Base::Stage(index) => done.images.get(index).cloned(),
+            Base::Stage(index) => ended.images.get(index).cloned(),
         };
         let format = image.as_ref().map_or(ImageFormat::Oci, |image| image.format);
         let (layers, history) = image.map_or_else(Default::default, |image| (image.layers, image.config.history));
-        let live = if planned.goes_on { done.handed_on.take() } else { None };
+        let live = match planned.base {
+            Base::Stage(index) if planned.goes_on => ended.handed_on.remove(&index),
+            _ => None,
+        };
+        drop(ended);
         let format = shop.request.image_format.unwrap_or(format);
-        StageBuilder { shop, plan, planned, settings, layers, history, format, live }
+        StageBuilder { shop, plan, planned, observer, cancel, settings, layers, history, format, live }
     }
 
-    fn build(mut self, done: &mut Done) -> Result<Image, BuildError> {
+    fn build(mut self, done: &Done) -> Result<Image, BuildError> {
         let instructions: Vec<&Placed> = self.planned.instructions().collect();
         let total = instructions.len();
         let mut pending = None;
         let whole = self.whole();
         for (number, placed) in (1..).zip(&instructions) {
-            if self.shop.tools.cancel.is_cancelled() {
+            if self.cancel.is_cancelled() {
                 return Err(BuildError::Cancelled);
             }
             let line = placed.span.first_line;
-            self.shop.tools.observer.event(&Event::StepStarted { number, total, line, text: &placed.text });
+            self.observer.event(&Event::StepStarted { number, total, line, text: &placed.text });
             let at = |source: StepError| BuildError::Step {
                 span: placed.span.clone(),
                 text: placed.text.clone(),
@@ -165,13 +195,13 @@ impl<'a> StageBuilder<'a> {
         let Some(cache) = &self.shop.cache else { return false };
         let index = self.planned.index;
         if let Some(reason) = cache.why(index, number) {
-            self.shop.tools.observer.event(&Event::CacheMissed { reason });
+            self.observer.event(&Event::CacheMissed { reason });
         }
         let Some(layer) = cache.layer(index, number).filter(|_| !self.shop.request.single_snapshot) else {
             return false;
         };
         let (digest, size) = (&layer.descriptor.digest, layer.descriptor.size);
-        self.shop.tools.observer.event(&Event::LayerCached { digest, size });
+        self.observer.event(&Event::LayerCached { digest, size });
         self.layers.push(layer);
         true
     }
@@ -181,7 +211,7 @@ impl<'a> StageBuilder<'a> {
         &mut self,
         placed: &Placed,
         action: &Action,
-        done: &mut Done,
+        done: &Done,
     ) -> Result<Result<Scope, StepError>, BuildError> {
         let mut origins = BTreeMap::new();
         for name in placed.uses() {
@@ -189,7 +219,6 @@ impl<'a> StageBuilder<'a> {
         }
         self.unpack()?;
         let Some(live) = &self.live else { unreachable!("unpacked above") };
-        let Tools { isolation, observer, cancel, .. } = self.shop.tools;
         let ground = Ground {
             root: &live.root,
             context: &self.shop.context,
@@ -199,30 +228,33 @@ impl<'a> StageBuilder<'a> {
             caches: &self.shop.tools.caches,
             git: &self.shop.request.context.git,
             transport: &self.shop.request.context.transport,
-            scratch: self.shop.work.scratch(),
-            isolation: *isolation,
+            scratch: self.shop.work.scratch().join(self.planned.index.to_string()),
+            isolation: self.shop.tools.isolation,
             snapshotter: live.snapshotter.as_ref(),
-            observer: *observer,
-            cancel,
+            observer: self.observer,
+            cancel: self.cancel,
             told: self.shop.cache.as_ref().map(LayerCache::told),
         };
         Ok(step::execute(action, &ground))
     }
 
     /// The tree that `--from` names.
-    fn tree(&self, name: &str, done: &mut Done) -> Result<Arc<RootFs>, BuildError> {
+    fn tree(&self, name: &str, done: &Done) -> Result<Arc<RootFs>, BuildError> {
         match self.plan.origin(self.planned.index, name) {
             Origin::Stage(index) => {
-                Ok(Arc::clone(done.trees.get(index).expect("a stage that is read is kept when it is done")))
+                Ok(Arc::clone(done.ended().trees.get(index).expect("a stage that is read is kept when it is done")))
             }
             Origin::Image(pulled) => {
-                if let Some(tree) = done.aside.get(&pulled.digest) {
+                let mut aside = done.aside.lock().unwrap_or_else(PoisonError::into_inner);
+                let place = Arc::clone(aside.entry(pulled.digest.clone()).or_default());
+                drop(aside);
+                let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(tree) = &*place {
                     return Ok(Arc::clone(tree));
                 }
                 let folder = self.shop.work.image(pulled.digest.hex());
                 let tree = Arc::new(self.unpack_aside(&folder, &pulled.image.layers, name)?);
-                done.aside.insert(pulled.digest.clone(), Arc::clone(&tree));
-                Ok(tree)
+                Ok(Arc::clone(place.insert(tree)))
             }
         }
     }
@@ -246,7 +278,7 @@ impl<'a> StageBuilder<'a> {
 
     /// An empty root filesystem.
     fn enter(&self) -> Result<Live, BuildError> {
-        self.shop.tools.observer.event(&Event::Unpacking { base: &self.planned.base_name });
+        self.observer.event(&Event::Unpacking { base: &self.planned.base_name });
         let root = self.shop.tools.isolation.enter(&self.shop.work.stage(self.planned.index))?;
         let mut snapshotter = self.shop.request.snapshot_mode.snapshotter();
         snapshotter.reset(&root)?;
@@ -275,20 +307,20 @@ impl<'a> StageBuilder<'a> {
             let digest = layer.descriptor.digest.to_string();
             let unpack = |source| BuildError::Unpack { image: image.to_owned(), source };
             let read = |source| unpack(UnpackError::Read { digest: digest.clone(), source });
-            let mut tar = Cancellable { inner: layer.open_tar().map_err(read)?, cancel: self.shop.tools.cancel };
+            let mut tar = Cancellable::new(layer.open_tar().map_err(read)?, self.cancel.flag());
             let applied = apply_tar(&mut tar, root, &ApplyOptions::default())
                 .map_err(|source| unpack(UnpackError::Apply { digest: digest.clone(), source }))?;
             // Both digests are checked when the end of the stream is met, which lies behind the end of the archive.
             drain(&mut tar).map_err(read)?;
             for text in &applied.warnings {
-                self.shop.tools.observer.event(&Event::Warning { text });
+                self.observer.event(&Event::Warning { text });
             }
             if let Some(snapshotter) = &mut snapshotter {
                 snapshotter.adopt(&applied);
             }
             entries += applied.entries;
         }
-        self.shop.tools.observer.event(&Event::Unpacked { entries });
+        self.observer.event(&Event::Unpacked { entries });
         Ok(())
     }
 
@@ -301,16 +333,16 @@ impl<'a> StageBuilder<'a> {
         let begin = Instant::now();
         let writer = LayerWriter::new(&self.shop.blobs, self.shop.request.compression, self.format);
         let inner = BufWriter::with_capacity(128 * 1024, writer.map_err(BuildError::Pack)?);
-        let mut writer = Cancellable { inner, cancel: self.shop.tools.cancel };
+        let mut writer = Cancellable::new(inner, self.cancel.flag());
         let options = WriteOptions { latest_mtime: self.shop.request.latest_mtime(), ..WriteOptions::default() };
         let written = write_tar(&changes, &live.root, &mut writer, &options)?;
         live.snapshotter.learn(&changes, &written);
-        let writer = writer.inner.into_inner().map_err(|error| BuildError::Pack(error.into_error()))?;
+        let writer = writer.into_inner().into_inner().map_err(|error| BuildError::Pack(error.into_error()))?;
         let layer = writer.finish().map_err(BuildError::Pack)?;
         for text in &written.warnings {
-            self.shop.tools.observer.event(&Event::Warning { text });
+            self.observer.event(&Event::Warning { text });
         }
-        self.shop.tools.observer.event(&Event::LayerMade {
+        self.observer.event(&Event::LayerMade {
             digest: &layer.descriptor.digest,
             size: layer.descriptor.size,
             entries: written.entries,
@@ -328,7 +360,7 @@ impl<'a> StageBuilder<'a> {
         let pushed = self.planned.is_target && self.shop.request.push;
         let destinations = if pushed { self.shop.request.destinations.as_slice() } else { &[] };
         let place = (self.planned.index, number);
-        let (context, observer) = (&self.shop.context, self.shop.tools.observer);
+        let (context, observer) = (&self.shop.context, self.observer);
         let kept = |cache: &LayerCache<'_>| cache.keep(place, layer, destinations, context, observer);
         if !self.shop.cache.as_ref().is_some_and(kept) {
             self.shop.tools.client.push_ahead(layer, destinations);
@@ -363,7 +395,7 @@ impl<'a> StageBuilder<'a> {
     }
 
     /// The image, and what later stages need of this one.
-    fn finish(mut self, done: &mut Done) -> Result<Image, BuildError> {
+    fn finish(mut self, done: &Done) -> Result<Image, BuildError> {
         if self.planned.is_target {
             self.settings.add_labels(&self.shop.request.labels);
         }
@@ -386,7 +418,7 @@ impl<'a> StageBuilder<'a> {
         let folder = self.shop.work.stage(index);
         let in_use = match self.live.take() {
             Some(live) if self.planned.hands_on => {
-                done.handed_on = Some(live);
+                done.ended().handed_on.insert(index, live);
                 true
             }
             // The root of the target is left to the end of the build.
@@ -402,43 +434,15 @@ impl<'a> StageBuilder<'a> {
             None => false,
         };
         if self.planned.is_read {
-            done.trees.insert(index, Arc::new(self.shop.tools.isolation.open(&folder)?));
+            let tree = Arc::new(self.shop.tools.isolation.open(&folder)?);
+            done.ended().trees.insert(index, tree);
         } else if !in_use && folder.exists() {
             std::fs::remove_dir_all(&folder).map_err(|source| BuildError::Work { path: folder, source })?;
         }
-        done.images.insert(index, image.clone());
-        done.settings.insert(index, self.settings);
+        let mut ended = done.ended();
+        ended.images.insert(index, image.clone());
+        ended.settings.insert(index, self.settings);
         Ok(image)
-    }
-}
-
-/// Lets bytes pass until the build is asked to stop.
-struct Cancellable<'a, T> {
-    inner: T,
-    cancel: &'a Cancel,
-}
-
-impl<T> Cancellable<'_, T> {
-    fn check(&self) -> io::Result<()> {
-        if self.cancel.is_cancelled() { Err(io::Error::other("the build was cancelled")) } else { Ok(()) }
-    }
-}
-
-impl<T: Read> Read for Cancellable<'_, T> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.check()?;
-        self.inner.read(buffer)
-    }
-}
-
-impl<T: Write> Write for Cancellable<'_, T> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.check()?;
-        self.inner.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
     }
 }
 

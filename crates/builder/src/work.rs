@@ -43,7 +43,7 @@ impl WorkFolder {
         self.path.join("leftover")
     }
 
-    /// What a step puts down while it is carried out.
+    /// What steps put down while they are carried out, those of each stage in a folder of its own.
     pub(crate) fn scratch(&self) -> PathBuf {
         self.path.join("scratch")
     }

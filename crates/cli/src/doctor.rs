@@ -217,7 +217,11 @@ fn isolation(patient: &Patient<'_>, facts: &Facts) -> Vec<String> {
 fn direct(facts: &Facts) -> Vec<String> {
     match (&facts.evidence, facts.uid) {
         (Evidence::Container(_), 0) => {
-            vec!["direct: this is a container's root, and namespaces are not allowed".to_owned()]
+            let more = match &facts.namespaces {
+                Ok(()) => "; --isolation=namespace can be had, too: a command then sees nothing of the container",
+                Err(_) => "",
+            };
+            vec![format!("direct: this is a container's root{more}")]
         }
         (Evidence::Container(_), uid) => vec![format!("none: direct needs root, and this is user {uid}")],
         (Evidence::Machine(why), _) => {

@@ -371,7 +371,7 @@ pub(crate) static FLAGS: &[Flag] = &[
         List("PATH"),
         Works,
         Layers,
-        "A path of the container that is no part of any image; may be given several times",
+        "A path of the container that is no part of any image, with * ? [] in its names; may be given several times",
     ),
     flag(
         "ignore-var-run",
@@ -444,7 +444,7 @@ pub(crate) static FLAGS: &[Flag] = &[
         Works,
         Container,
         "Where RUN runs: direct is the container's own root filesystem, namespace a private one (user namespaces, or root \
-         that may mount); auto takes namespace where the kernel allows it. `doctor` tells which and why [default: auto]",
+         that may mount); auto takes direct for a container's root, else namespace where it can be had. `doctor` tells which and why [default: auto]",
     ),
     flag(
         "force",

@@ -38,6 +38,8 @@ impl Asked {
 pub(crate) struct Facts {
     pub(crate) uid: u32,
     pub(crate) evidence: Evidence,
+    /// Whether this is a container that was started for a job: see [`Evidence::is_for_a_job`].
+    pub(crate) is_for_a_job: bool,
     /// Capabilities that building in the own root needs and that are missing.
     pub(crate) missing: Vec<&'static str>,
     /// Why there can be no private root.
@@ -99,6 +101,7 @@ impl Facts {
         Self {
             uid,
             evidence: Evidence::look(Path::new("/"), environment.text("container")),
+            is_for_a_job: Evidence::is_for_a_job(Path::new("/")),
             missing,
             namespaces: namespaces_allowed(uid != 0),
             ids,
@@ -118,6 +121,8 @@ impl Facts {
                     Some(no.hint),
                 )
             }),
+            // As Kaniko: a command sees what was mounted into the container, whatever more the container may do.
+            Asked::Auto if self.uid == 0 && self.is_for_a_job && self.missing.is_empty() => Ok(Choice::Direct),
             Asked::Auto => Ok(self.namespace().or_else(|no| self.in_container(no)).unwrap_or_else(Choice::FilesOnly)),
         }
     }
@@ -198,13 +203,22 @@ mod tests {
         };
         let evidence = if container { Evidence::Container("x".to_owned()) } else { Evidence::Machine("y".to_owned()) };
         let ids = if uid == 0 { Ok(Ids::Own(u32::MAX)) } else { Err("newuidmap is not installed".to_owned()) };
-        Facts { uid, evidence, missing: Vec::new(), namespaces: namespaces.then_some(()).ok_or_else(refused), ids }
+        Facts {
+            uid,
+            evidence,
+            is_for_a_job: container,
+            missing: Vec::new(),
+            namespaces: namespaces.then_some(()).ok_or_else(refused),
+            ids,
+        }
     }
 
     #[test]
     fn what_the_place_allows_decides() {
         let choice = |facts: &Facts| facts.choose(Asked::Auto).unwrap();
-        assert_eq!(choice(&facts(0, true, true)), Choice::Namespace(None));
+        assert_eq!(choice(&facts(0, true, true)), Choice::Direct);
+        let of_a_system = Facts { is_for_a_job: false, ..facts(0, true, true) };
+        assert_eq!(choice(&of_a_system), Choice::Namespace(None));
         assert_eq!(choice(&facts(0, false, true)), Choice::Namespace(None));
         assert_eq!(choice(&facts(0, true, false)), Choice::Direct);
         // To be refused there, with what was seen.

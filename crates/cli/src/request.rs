@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use zuwai_builder::{BuildRequest, ContextRequest, OutputRequest, TextPlace, context};
 use zuwai_registry::{ClientOptions, Compression, ImageFormat, Platform, Reference, TransportOptions};
+use zuwai_snapshot::Ignore;
 
 use crate::args::{UsageError, Values};
 use crate::environment::Environment;
@@ -277,9 +278,10 @@ pub(crate) fn ignored(values: &Values) -> Result<Vec<PathBuf>, UsageError> {
                 UsageError::new(format!("--ignore-path: {text} is not absolute")).hint(format!("write /{text}"))
             );
         }
-        if text.contains(['*', '?', '[']) {
-            return Err(UsageError::new(format!("--ignore-path: wildcards, as in {text}, are not supported yet"))
-                .hint("name each path"));
+        if has_wildcards(text) {
+            Ignore::default()
+                .with_patterns([text.as_str()])
+                .map_err(|error| UsageError::new(format!("--ignore-path: {error}")))?;
         }
         paths.push(PathBuf::from(text));
     }
@@ -288,6 +290,11 @@ pub(crate) fn ignored(values: &Values) -> Result<Vec<PathBuf>, UsageError> {
         paths.push(PathBuf::from("/var/run"));
     }
     Ok(paths)
+}
+
+/// Whether a path of `--ignore-path` is one with wildcards.
+pub(crate) fn has_wildcards(path: &str) -> bool {
+    path.contains(['*', '?', '[', '\\'])
 }
 
 /// Variables that change something in Kaniko and nothing here.
@@ -472,7 +479,8 @@ pub(crate) mod tests {
         assert_eq!(good(&["--ignore-var-run=true"], &[]).ignored, [Path::new("/var/run")]);
         assert!(good(&["--ignore-var-run=false"], &[]).ignored.is_empty());
         assert_eq!(message(&["--no-push", "--ignore-path=x"]), "--ignore-path: x is not absolute");
-        assert!(message(&["--no-push", "--ignore-path=/a/*"]).contains("wildcards"));
+        assert_eq!(good(&["--ignore-path=/a/*/b"], &[]).ignored, [Path::new("/a/*/b")]);
+        assert_eq!(message(&["--no-push", "--ignore-path=/a/[b"]), "--ignore-path: /a/[b: a bracket is not closed");
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use zuwai_builder::Tools;
 use zuwai_builder::event::Observer;
 use zuwai_builder::isolation::{
-    Cancel, Direct, DirectOptions, FilesOnly, FilesOnlyOptions, Isolation, IsolationError, Namespace, NamespaceOptions,
-    mount_points,
+    Cancel, Direct, DirectOptions, FilesOnly, FilesOnlyOptions, Isolation, IsolationError, Named, Namespace,
+    NamespaceOptions, mount_points,
 };
 use zuwai_registry::{Client, ClientOptions, Keychain};
 
@@ -15,6 +15,7 @@ use crate::environment::Environment;
 use crate::error::Failure;
 use crate::isolation::{Choice, Facts, no_ids};
 use crate::machine;
+use crate::request;
 use crate::user_namespace;
 use crate::work_place::{self, WorkPlace};
 
@@ -125,7 +126,7 @@ fn enter(choice: Choice) -> Result<Choice, Failure> {
 
 /// The isolations that build in folders of their own.
 fn private(choice: Choice, container: &Container<'_>) -> Box<dyn Isolation> {
-    let ignored = container.ignored.clone();
+    let ignored = named(container);
     match choice {
         Choice::FilesOnly(no) => Box::new(FilesOnly::new(FilesOnlyOptions { ignored, why: no.why, hint: no.hint })),
         _ => Box::new(Namespace::new(NamespaceOptions {
@@ -137,10 +138,19 @@ fn private(choice: Choice, container: &Container<'_>) -> Box<dyn Isolation> {
     }
 }
 
+/// What the user named as part of no image.
+fn named(container: &Container<'_>) -> Named {
+    let has_wildcards = |path: &PathBuf| path.to_str().is_some_and(request::has_wildcards);
+    let (patterns, paths): (Vec<PathBuf>, _) = container.ignored.iter().cloned().partition(has_wildcards);
+    Named {
+        paths,
+        patterns: patterns.into_iter().filter_map(|path| path.into_os_string().into_string().ok()).collect(),
+    }
+}
+
 /// The isolation that builds in the container's root. Refuses what is no container.
 fn direct(container: &Container<'_>, facts: Facts, mounts: &[PathBuf]) -> Result<Direct, Failure> {
-    let mut ignored = container.ignored.clone();
-    ignored.extend(mounts.iter().cloned());
+    let mut ignored = mounts.to_vec();
     ignored.push(container.own_folder.to_owned());
     ignored.extend(container.caches.clone());
     ignored.extend(machine::executable().map(|executable| beside(&executable)));
@@ -149,6 +159,7 @@ fn direct(container: &Container<'_>, facts: Facts, mounts: &[PathBuf]) -> Result
         force: container.force,
         uid: facts.uid,
         ignored,
+        named: named(container),
         current_directory: container.current_directory.to_owned(),
         cleanup: container.cleanup,
     };

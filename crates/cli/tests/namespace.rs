@@ -9,52 +9,17 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use zuwai_lab::base::{Base, apt_of_the_machine, mirror};
+use zuwai_lab::layout::Layout;
 use zuwai_lab::registry::Options;
-use zuwai_lab::{Output, Person, Registry, Who, command};
+use zuwai_lab::{Person, Who, command};
 
-const LIMIT: Duration = Duration::from_mins(2);
+mod laptop;
 
-struct Bench {
-    person: Person,
-    mirror: Registry,
-}
-
-impl Bench {
-    fn new(who: Who) -> Self {
-        let mirror = mirror(&[Base::Busybox], &Options::default()).unwrap();
-        Self { person: Person::new(Path::new(env!("CARGO_BIN_EXE_zuwai")), who).unwrap(), mirror }
-    }
-
-    /// `zuwai build` of a Dockerfile in the person's home.
-    fn zuwai(&self, dockerfile: &str) -> Command {
-        let folder = self.person.folder("context").unwrap();
-        fs::write(folder.join("Dockerfile"), dockerfile).unwrap();
-        self.person.own(&folder).unwrap();
-        let mirror = self.mirror.host();
-        let mut zuwai = self.person.zuwai(&folder);
-        zuwai.args(["build", "-t", "app:1", "--tar-path", "app.tar"]);
-        zuwai.args([format!("--registry-mirror={mirror}"), format!("--insecure-registry={mirror}")]);
-        zuwai.args(["--skip-default-registry-fallback", "."]);
-        zuwai
-    }
-
-    fn build(&self, dockerfile: &str) -> Output {
-        command::run(&mut self.zuwai(dockerfile), LIMIT).unwrap()
-    }
-
-    /// What the commands of a build print.
-    fn printed(&self, dockerfile: &str) -> String {
-        self.build(dockerfile).success().unwrap().out()
-    }
-}
-
-fn both() -> [Bench; 2] {
-    [Bench::new(Who::Root), Bench::new(Who::User)]
-}
+use laptop::{LIMIT, Laptop, both, holders, layers, runs, stop};
 
 #[test]
 fn a_user_builds_an_image_with_nothing_but_a_dockerfile() {
-    let bench = Bench::new(Who::User);
+    let bench = Laptop::new(Who::User);
     let output =
         bench.build("FROM busybox\nCOPY Dockerfile /\nRUN chown app /Dockerfile && id -u\n").success().unwrap();
     assert_eq!(output.out(), "0\n");
@@ -114,7 +79,7 @@ fn names_of_hosts_are_provided_and_never_in_a_layer() {
         zuwai.arg("--oci-layout-path=image");
         let output = command::run(&mut zuwai, LIMIT).unwrap().success().unwrap();
         assert_eq!(output.out(), "1\n", "{output}");
-        let layout = zuwai_lab::layout::Layout::open(&bench.person.home().join("context/image")).unwrap();
+        let layout = Layout::open(&bench.person.home().join("context/image")).unwrap();
         let manifest = layout.document(layout.index().unwrap()[0]["digest"].as_str().unwrap()).unwrap();
         for layer in manifest["layers"].as_array().unwrap().iter().skip(1) {
             let entries = zuwai_lab::tar::read(&layout.layer(layer).unwrap()).unwrap();
@@ -168,25 +133,72 @@ fn a_signal_ends_the_build_and_all_of_it() {
         let mut line = String::new();
         std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
         assert_eq!(line, "started\n");
-        let begin = Instant::now();
-        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let status = child.wait().unwrap();
-        assert_eq!(status.code(), Some(143));
-        assert!(begin.elapsed() < Duration::from_secs(5), "it took {:?}", begin.elapsed());
-        let running = fs::read_dir("/proc").unwrap().flatten().any(|entry| {
-            let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            words.split(|byte| *byte == 0).any(|word| word == b"987666" || word == b"987667")
-        });
-        assert!(!running, "something of the build still runs");
+        stop(&mut child);
+        assert!(!runs("987666") && !runs("987667"), "something of the build still runs");
         let left = fs::read_dir(bench.person.home().join(".cache/zuwai")).unwrap().count();
         assert_eq!(left, 0, "nothing of the build is left");
     }
 }
 
 #[test]
+fn a_command_without_a_network_reaches_nobody_and_the_next_one_does() {
+    for bench in both() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || listener.incoming().for_each(drop));
+        let printed = bench.printed(&format!(
+            "FROM busybox\nRUN --network=none ls /sys/class/net; busybox nc -w 2 127.0.0.1 {port} < /dev/null || echo nobody; \
+             (busybox nc -l -p 4711 < /dev/null & sleep 1; echo itself | busybox nc -w 2 127.0.0.1 4711; wait)\n\
+             RUN busybox nc -w 2 127.0.0.1 {port} < /dev/null && echo somebody\n"
+        ));
+        assert_eq!(printed, "lo\nnobody\nitself\nsomebody\n");
+    }
+}
+
+#[test]
+fn an_id_that_a_user_cannot_have_is_named_with_what_would_give_it() {
+    let bench = Laptop::new(Who::User);
+    for (line, said) in [
+        ("COPY --chown=70000 Dockerfile /", "there is no user 70000 here: those of this user namespace are 0 to 65536"),
+        ("COPY --chown=0:80000 Dockerfile /new/", "there is no group 80000 here"),
+        ("USER 90000\nWORKDIR /new", "there is no user 90000 here"),
+        ("USER 90000\nRUN true", "the id 90000 cannot be had here"),
+    ] {
+        let output = bench.build(&format!("FROM busybox\n{line}\n"));
+        assert_eq!(output.code(), 1, "{output}");
+        assert!(output.err().contains(said) && output.err().contains("usermod --add-subuids"), "{said}: {output}");
+    }
+    let folder = bench.person.folder("context").unwrap();
+    let script = "mkdir tree && echo x > tree/file && tar --owner=100000 --group=5 -C tree -cf big.tar . && rm -r tree";
+    command::run(Command::new("sh").args(["-ec", script]).current_dir(&folder), LIMIT).unwrap().success().unwrap();
+    let output = bench.build("FROM busybox\nADD big.tar /\n");
+    assert!(output.err().contains("there is no user 100000 here"), "{output}");
+    assert!(output.err().contains("--add-subuids 100000-200000"), "{output}");
+}
+
+#[test]
+fn a_user_without_ids_gives_files_to_anybody() {
+    let bench = Laptop::new(Who::UserAlone);
+    let mut zuwai =
+        bench.zuwai("FROM busybox\nCOPY --chown=70000:26 --chmod=4750 Dockerfile /made/\nUSER app\nWORKDIR /work\n");
+    zuwai.arg("--oci-layout-path=image");
+    command::run(&mut zuwai, LIMIT).unwrap().success().unwrap();
+    let image = bench.person.home().join("context/image");
+    let (layout, layers) = (Layout::open(&image).unwrap(), layers(&image));
+    let shown = |number: usize| {
+        let entries = zuwai_lab::tar::read(&layout.layer(&layers[number]).unwrap()).unwrap().into_iter();
+        let line = |entry: zuwai_lab::tar::Entry| {
+            format!("{:o} {}:{} {}", entry.mode, entry.uid, entry.gid, String::from_utf8_lossy(&entry.name))
+        };
+        entries.map(line).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(1), ["4750 70000:26 made/", "4750 70000:26 made/Dockerfile"]);
+    assert_eq!(shown(2), ["755 1000:1000 work/"]);
+}
+
+#[test]
 fn a_user_without_ids_builds_what_runs_nothing_and_is_told_what_to_install() {
-    let bench = Bench::new(Who::UserAlone);
+    let bench = Laptop::new(Who::UserAlone);
     let begin = Instant::now();
     let output = bench.build("FROM busybox\nCOPY Dockerfile /\nRUN true\n");
     assert_eq!(output.code(), 1);
@@ -197,9 +209,56 @@ fn a_user_without_ids_builds_what_runs_nothing_and_is_told_what_to_install() {
     assert!(!said.contains("busybox:"), "nothing was asked of a registry: {said}");
 }
 
+/// An archive with one file of seven gigabytes, none of which is on the disk.
+fn huge_archive() -> ([u8; 512], u64) {
+    let mut header = [0; 512];
+    for (place, text) in [
+        (0, "huge"),
+        (100, "0000644\0"),
+        (108, "0000000\0"),
+        (116, "0000000\0"),
+        (124, "70000000000\0"),
+        (136, "00000000000\0"),
+        (148, "        "),
+        (156, "0"),
+        (257, "ustar\x0000"),
+    ] {
+        header[place..place + text.len()].copy_from_slice(text.as_bytes());
+    }
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    (header, 512 + (7 << 30) + 1024)
+}
+
+#[test]
+fn a_signal_ends_the_copy_and_the_unpacking_of_a_huge_file() {
+    for (who, line) in [(Who::Root, "COPY huge.tar /huge"), (Who::User, "ADD huge.tar /")] {
+        let bench = Laptop::new(who);
+        let folder = bench.person.folder("context").unwrap();
+        let (header, length) = huge_archive();
+        fs::write(folder.join("huge.tar"), header).unwrap();
+        fs::File::options().write(true).open(folder.join("huge.tar")).unwrap().set_len(length).unwrap();
+        let mut zuwai = bench.zuwai(&format!("FROM scratch\n{line}\n"));
+        let mut child = zuwai.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let work = bench.person.home().join(".cache/zuwai");
+        let begun = || {
+            let builds = fs::read_dir(&work).into_iter().flatten().flatten();
+            let mut sizes = builds.filter_map(|build| fs::metadata(build.path().join("stages/0/huge")).ok());
+            sizes.any(|facts| facts.len() > 0)
+        };
+        let begin = Instant::now();
+        while !begun() {
+            assert!(begin.elapsed() < LIMIT, "{line} does not begin");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        stop(&mut child);
+        assert_eq!(fs::read_dir(&work).unwrap().count(), 0, "nothing of the build is left");
+    }
+}
+
 #[test]
 fn a_signal_ends_a_push_that_gets_no_answer() {
-    let bench = Bench::new(Who::User);
+    let bench = Laptop::new(Who::User);
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = bench.person.folder("context").unwrap();
     fs::write(folder.join("Dockerfile"), "FROM scratch\nCOPY Dockerfile /\n").unwrap();
@@ -209,30 +268,7 @@ fn a_signal_ends_a_push_that_gets_no_answer() {
     zuwai.arg(format!("--destination={}/app:1", silent.local_addr().unwrap()));
     let mut child = zuwai.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let _asked = silent.accept().unwrap();
-    let begin = Instant::now();
-    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(143));
-    assert!(begin.elapsed() < Duration::from_secs(5), "it took {:?}", begin.elapsed());
-}
-
-/// Every file below a folder that holds one of these words, unpacked where it is compressed.
-fn holders(folder: &Path, words: &[&str]) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut todo = vec![folder.to_owned()];
-    while let Some(path) = todo.pop() {
-        if path.is_dir() {
-            todo.extend(fs::read_dir(&path).unwrap().flatten().map(|entry| entry.path()));
-            continue;
-        }
-        let mut bytes = fs::read(&path).unwrap();
-        if bytes.starts_with(&[0x1f, 0x8b]) {
-            bytes = command::run(Command::new("gzip").arg("-dc").arg(&path), LIMIT).unwrap().stdout;
-        }
-        let holds = |word: &&&str| bytes.windows(word.len()).any(|window| window == word.as_bytes());
-        found.extend(words.iter().filter(holds).map(|word| format!("{word} in {}", path.display())));
-    }
-    found
+    stop(&mut child);
 }
 
 #[test]
@@ -240,7 +276,7 @@ fn no_secret_is_in_a_layer_a_config_a_log_or_the_cache() {
     let login = ("robot", "word-of-the-registry");
     for who in [Who::Root, Who::User] {
         let mirror = mirror(&[Base::Busybox], &Options { login: Some(login), ..Options::default() }).unwrap();
-        let bench = Bench { person: Person::new(Path::new(env!("CARGO_BIN_EXE_zuwai")), who).unwrap(), mirror };
+        let bench = Laptop::with(who, mirror);
         let mut zuwai = bench.zuwai(
             "FROM busybox\nRUN --mount=type=secret,id=file,target=/etc/kept cat /etc/kept | wc -c\n\
              RUN --mount=type=secret,id=variable,env=TOKEN echo ${#TOKEN} && echo $TOKEN | md5sum > /sum\nCOPY Dockerfile /\n",
@@ -269,31 +305,37 @@ fn no_secret_is_in_a_layer_a_config_a_log_or_the_cache() {
     }
 }
 
-/// What people do in a RUN, with a package manager that changes users, forks and asks for its own folders.
+/// What people do in a RUN, with a package manager that changes users, forks and asks for its own folders; and nothing in it
+/// depends on when it is done.
 const PACKAGES: &str = "FROM debian:12
-COPY apt /etc/apt
-RUN apt-get -qq update && apt-get -qq install --yes --no-install-recommends tree && rm -rf /usr/share/doc /var/lib/apt/lists
-RUN useradd --system --create-home --uid 999 service && setcap cap_net_bind_service=ep /usr/bin/tree \\
-    && chown -R service:daemon /srv && (setsid sleep 600 > /dev/null 2>&1 &) ; \\
-    dd if=/dev/zero of=/tmp/filled bs=1M count=8 2> /dev/null; ! mv /etc/resolv.conf /etc/resolv.old 2> /dev/null
+COPY apt.tar /
+RUN touch /begin && sleep 1 && tar -C /etc/apt -xf /apt.tar && apt-get -qq update && apt-get -qq install --yes --no-install-recommends tree && \\
+    rm -rf /usr/share/doc /var/lib/apt/lists /var/cache /var/log && TIMELESS
+RUN touch /begin && sleep 1 && useradd --system --create-home --uid 999 service && \\
+    setcap cap_net_bind_service=ep /usr/bin/tree && chown -R service:daemon /srv && \\
+    (setsid sleep 600 > /dev/null 2>&1 &) ; dd if=/dev/zero of=/tmp/filled bs=1M count=8 2> /dev/null; \\
+    ! mv /etc/resolv.conf /etc/resolv.old 2> /dev/null && TIMELESS
 USER service
-RUN tree --version | grep -c '^tree' && touch /srv/mine
+RUN tree --version | grep -c '^tree' && touch -d @1000000000 /srv/mine /srv
 ";
 
+/// Gives everything that is younger than `/begin` a time of its own, but for what is mounted.
+const TIMELESS_END: &str = "find / -xdev -newer /begin ! -path '/etc/resolv.conf' ! -path '/etc/hosts' ! -path '/etc/hostname' \
+    ! -path '/proc*' ! -path '/sys*' ! -path '/dev*' ! -path '/kaniko*' ! -path '/lab*' ! -path '/run/.containerenv' \
+    | xargs -d '\\n' touch -h -d @1000000000 && rm /begin && touch -d @1000000000 /";
+
 #[test]
-fn packages_are_installed_users_made_and_capabilities_set() {
-    let mirror = || mirror(&[Base::Debian], &Options::default()).unwrap();
-    let bench =
-        Bench { person: Person::new(Path::new(env!("CARGO_BIN_EXE_zuwai")), Who::User).unwrap(), mirror: mirror() };
-    let context = bench.person.folder("context").unwrap();
-    apt_of_the_machine(&context.join("apt")).unwrap();
-    let mut zuwai = bench.zuwai(PACKAGES);
-    zuwai.arg("--oci-layout-path=image");
-    let output = command::run(&mut zuwai, Duration::from_mins(5)).unwrap().success().unwrap();
-    assert!(output.out().ends_with("1\n"), "{output}");
-    let layout = zuwai_lab::layout::Layout::open(&context.join("image")).unwrap();
-    let manifest = layout.document(layout.index().unwrap()[0]["digest"].as_str().unwrap()).unwrap();
-    let layers = manifest["layers"].as_array().unwrap();
+fn packages_are_installed_users_made_and_capabilities_set_alike_in_every_isolation() {
+    let dockerfile = PACKAGES.replace("TIMELESS", TIMELESS_END);
+    let scratch = in_every_isolation(|context| {
+        fs::write(context.join("Dockerfile"), &dockerfile).unwrap();
+        apt_of_the_machine(&context.join("apt")).unwrap();
+        let pack = "tar --mtime=@1000000000 --sort=name --owner=0 --group=0 -C apt -cf apt.tar . && rm -r apt";
+        command::run(Command::new("sh").args(["-ec", pack]).current_dir(context), LIMIT).unwrap().success().unwrap();
+        timeless(&context.join("apt.tar"));
+    });
+    let image = scratch.path().join("out/image");
+    let (layout, layers) = (Layout::open(&image).unwrap(), layers(&image));
     let entries = |number: usize| zuwai_lab::tar::read(&layout.layer(&layers[number]).unwrap()).unwrap();
     let find = |number: usize, name: &str| entries(number).into_iter().find(|entry| entry.name == name.as_bytes());
     assert!(find(2, "usr/bin/tree").is_some() && find(2, "usr/share/.wh.doc").is_some());
@@ -306,6 +348,12 @@ fn packages_are_installed_users_made_and_capabilities_set() {
     assert_eq!(find(4, "srv/mine").map(|entry| entry.uid), Some(999));
 }
 
+/// Gives a tree of files a time that does not depend on when it was made.
+fn timeless(tree: &Path) {
+    let find = "find \"$0\" -print0 | xargs -0 touch -h -d @1000000000";
+    command::run(Command::new("sh").args(["-c", find]).arg(tree), LIMIT).unwrap().success().unwrap();
+}
+
 /// Everything in it has a time that does not depend on when it is built.
 const TIMELESS: &str = "FROM debian:12\nCOPY --chown=1000:26 fixed /\nRUN mkdir /made && \
     cp /bin/true /made/capable && setcap cap_chown=ep /made/capable && chown -R 7:8 /made && ln /made/capable /made/again && \
@@ -313,6 +361,17 @@ const TIMELESS: &str = "FROM debian:12\nCOPY --chown=1000:26 fixed /\nRUN mkdir 
 
 #[test]
 fn the_same_input_gives_the_same_bytes_in_every_isolation() {
+    in_every_isolation(|context| {
+        fs::write(context.join("Dockerfile"), TIMELESS).unwrap();
+        fs::write(context.join("fixed"), "fixed").unwrap();
+        timeless(&context.join("fixed"));
+    });
+}
+
+/// Builds a context in the container, as root and as a user, and sees to it that the layers are the same. The container's
+/// image is in the folder `out/image` of what comes back.
+fn in_every_isolation(fill: impl Fn(&Path)) -> zuwai_lab::Scratch {
+    const LONG: Duration = Duration::from_mins(5);
     let mirror = mirror(&[Base::Debian], &Options::default()).unwrap();
     let host = mirror.host();
     let flags = |context: &str, out: &str| {
@@ -325,23 +384,13 @@ fn the_same_input_gives_the_same_bytes_in_every_isolation() {
             "--skip-default-registry-fallback".to_owned(),
         ]
     };
-    let fill = |context: &Path| {
-        fs::write(context.join("Dockerfile"), TIMELESS).unwrap();
-        fs::write(context.join("fixed"), "fixed").unwrap();
-        let file = fs::File::open(context.join("fixed")).unwrap();
-        file.set_modified(std::time::UNIX_EPOCH).unwrap();
-    };
-    let layers = |out: &Path| {
-        let layout = zuwai_lab::layout::Layout::open(&out.join("image")).unwrap();
-        layout.document(layout.index().unwrap()[0]["digest"].as_str().unwrap()).unwrap()["layers"].clone()
-    };
     let scratch = zuwai_lab::Scratch::new().unwrap();
     let (context, out) = (scratch.folder("context").unwrap(), scratch.folder("out").unwrap());
     fill(&context);
     let executor = zuwai_lab::Executor::new(Path::new(env!("CARGO_BIN_EXE_zuwai"))).unwrap();
-    let container = executor.container().mount(&context, "/workspace").mount_writable(&out, "/out");
-    container.time_limit(LIMIT).run(flags("/workspace", "/out")).unwrap().success().unwrap();
-    let expected = layers(&out);
+    let container = executor.container().mount(&context, "/lab/context").mount_writable(&out, "/lab/out");
+    container.time_limit(LONG).run(flags("/lab/context", "/lab/out")).unwrap().success().unwrap();
+    let expected = layers(&out.join("image"));
     for who in [Who::Root, Who::User] {
         let person = Person::new(Path::new(env!("CARGO_BIN_EXE_zuwai")), who).unwrap();
         let folder = person.folder("context").unwrap();
@@ -350,7 +399,8 @@ fn the_same_input_gives_the_same_bytes_in_every_isolation() {
         let folder_text = folder.display().to_string();
         let mut zuwai = person.zuwai(&folder);
         zuwai.arg("--isolation=namespace").args(flags(&folder_text, &person.home().display().to_string()));
-        let output = command::run(&mut zuwai, LIMIT).unwrap().success().unwrap();
-        assert_eq!(layers(&person.home()), expected, "{who:?}: {output}");
+        let output = command::run(&mut zuwai, LONG).unwrap().success().unwrap();
+        assert_eq!(layers(&person.home().join("image")), expected, "{who:?}: {output}");
     }
+    scratch
 }

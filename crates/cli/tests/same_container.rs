@@ -52,6 +52,12 @@ fn run_in(script: &str, more: impl for<'a> Fn(Container<'a>, &Path) -> Container
         ("waits", "FROM busybox\nRUN echo started; sleep 600\n"),
         ("runtime", "FROM busybox\nRUN mkdir /var/run/app && echo x > /var/run/app/pid && test -L /var/run\n"),
         ("nothing", "FROM busybox\nLABEL a=b\n"),
+        ("other", "FROM busybox\nRUN echo x > /x && touch -d @1000000000 /x\n"),
+        (
+            "patterns",
+            "FROM busybox\nRUN cat /srv/cache1/own && mkdir /srv/cache2 && echo x > /srv/cache2/x && echo x > /srv/cache1/new && \
+             echo x > /srv/kept && echo x > /tmp/x && echo x > /tmp/xy\n",
+        ),
     ] {
         fs::write(context.join(name), text).unwrap();
     }
@@ -60,7 +66,7 @@ fn run_in(script: &str, more: impl for<'a> Fn(Container<'a>, &Path) -> Container
     fs::copy("/bin/busybox", tools.join("busybox")).unwrap();
     for tool in [
         "sh", "find", "sort", "xargs", "stat", "cat", "mkdir", "ln", "chmod", "touch", "sleep", "kill", "grep", "cmp",
-        "diff",
+        "diff", "rm", "cut",
     ] {
         std::os::unix::fs::symlink("busybox", tools.join(tool)).unwrap();
     }
@@ -183,6 +189,21 @@ fn a_run_in_a_container_without_rights_is_refused_at_once_with_what_would_help()
     assert!(output.err().contains("securityContext.capabilities"), "{output}");
 }
 
+#[test]
+fn a_run_in_a_container_without_rights_is_refused_within_two_seconds() {
+    let executor = Executor::new(Path::new(env!("CARGO_BIN_EXE_zuwai"))).unwrap();
+    let scratch = Scratch::new().unwrap();
+    let (context, tools) = (scratch.folder("context").unwrap(), scratch.folder("tools").unwrap());
+    fs::write(context.join("Dockerfile"), "FROM unreachable.example.com/base\nRUN true\n").unwrap();
+    fs::copy("/bin/busybox", tools.join("busybox")).unwrap();
+    let container = restricted(executor.container()).mount(&context, "/workspace").mount(&tools, "/tools");
+    let script = "/tools/busybox cat /proc/uptime; /kaniko/executor --context=dir:///workspace --no-push; /tools/busybox cat /proc/uptime";
+    let output = container.entrypoint("/tools/busybox").run(["sh", "-c", script]).unwrap();
+    let moments: Vec<f64> = output.out().lines().map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect();
+    assert!(output.err().contains("it needs root"), "{output}");
+    assert!(moments[1] - moments[0] < 2.0, "{output}");
+}
+
 fn assert_as_before(output: &Output, scratch: &Scratch) {
     let read = |name: &str| fs::read_to_string(scratch.path().join("out").join(name)).unwrap();
     assert_eq!(read("after"), read("before"), "{output}");
@@ -261,6 +282,66 @@ build two Dockerfile; list > /out/after");
     assert!(output.out().contains("killed: 137") && output.out().contains("two: 0"), "{output}");
     assert_as_before(&output, &scratch);
     assert_eq!(layers(&scratch, "one"), layers(&scratch, "two"), "{output}");
+}
+
+/// Moments between the first of a build's and its end, no two runs alike.
+fn moments() -> Vec<String> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let mut seed = u64::from(now.subsec_nanos()) | 1;
+    let mut next = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        format!("{}.{:03}", (seed >> 40) % 2, (seed >> 20) % 1000)
+    };
+    (0..12).map(|_| next()).collect()
+}
+
+#[test]
+fn builds_that_are_killed_at_any_moment_one_after_the_other_lose_nothing() {
+    let (output, scratch) = run(&format!(
+        "
+build one Dockerfile
+for moment in {}; do
+  echo \"killed after $moment\"
+  build killed Dockerfile > /out/log 2>&1 & builder=$!
+  sleep $moment; kill -KILL $(cat /proc/$builder/task/$builder/children) 2> /dev/null; wait; rm -rf /out/killed
+done
+build two Dockerfile; list > /out/after",
+        moments().join(" ")
+    ));
+    assert!(output.out().contains("one: 0") && output.out().contains("two: 0"), "{output}");
+    assert_as_before(&output, &scratch);
+    assert_eq!(layers(&scratch, "one"), layers(&scratch, "two"), "{output}");
+}
+
+#[test]
+fn a_link_of_the_base_where_the_container_has_a_folder_with_a_mount_stays_in_the_image() {
+    let (output, scratch) = run_in("build other other 2>&1; list > /out/after", |container, folder| {
+        fs::write(folder.join("token"), "mounted").unwrap();
+        container.mount(folder, "/opt/odd/to-tree/mounted")
+    });
+    assert!(output.out().contains("other: 0"), "{output}");
+    assert!(output.out().contains("WARN") && output.out().contains("/opt/odd/to-tree"), "{output}");
+    assert_as_before(&output, &scratch);
+    let layout = Layout::open(&scratch.path().join("out/other")).unwrap();
+    let layer = layers(&scratch, "other").as_array().unwrap().last().unwrap().clone();
+    let entries = zuwai_lab::tar::read(&layout.layer(&layer).unwrap()).unwrap();
+    let names: Vec<_> = entries.iter().map(|entry| String::from_utf8_lossy(&entry.name).into_owned()).collect();
+    assert_eq!(names, ["x"], "{output}");
+}
+
+#[test]
+fn what_is_ignored_by_a_pattern_stays_in_the_container_and_out_of_the_image() {
+    let (output, scratch) = run("
+mkdir -p /srv/cache1 /srv/other && echo own > /srv/cache1/own; list > /out/before
+build patterns patterns '--ignore-path=/srv/cache*' '--ignore-path=/t[a-m]p/x?'; cat /srv/cache1/own; rm -f /srv/cache1/new /srv/cache2/x
+rm -rf /srv/cache2; list > /out/after");
+    assert!(output.out().contains("patterns: 0\nown\n"), "{output}");
+    assert_as_before(&output, &scratch);
+    let layout = Layout::open(&scratch.path().join("out/patterns")).unwrap();
+    let layer = layers(&scratch, "patterns").as_array().unwrap().last().unwrap().clone();
+    let entries = zuwai_lab::tar::read(&layout.layer(&layer).unwrap()).unwrap();
+    let names: Vec<_> = entries.iter().map(|entry| String::from_utf8_lossy(&entry.name).into_owned()).collect();
+    assert_eq!(names, ["srv/", "srv/kept", "tmp/", "tmp/x"], "{output}");
 }
 
 #[test]

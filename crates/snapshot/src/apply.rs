@@ -28,7 +28,7 @@ use crate::journal::{Journal, What};
 use crate::place::{Dress, Shortfalls};
 use crate::read_ahead::read_ahead;
 use crate::whiteout::{self, Meaning};
-use crate::{Result, RootFs, SnapshotError};
+use crate::{Result, RootFs, SnapshotError, ids};
 
 use folder::{Pending, Place};
 
@@ -171,7 +171,10 @@ impl<'a> Applier<'a> {
 
     fn entry(&mut self, entry: &Entry, archive: &mut Archive<'_>) -> Result<()> {
         self.make(entry, archive).map_err(|obstacle| match obstacle {
-            Obstacle::Failed(source) => SnapshotError::Unpack { entry: entry.text(), source },
+            Obstacle::Failed(source) => {
+                let (uid, gid) = self.options.owner.unwrap_or((entry.uid, entry.gid));
+                ids::explain(SnapshotError::Unpack { entry: entry.text(), source }, uid, gid)
+            }
             Obstacle::Told(error) => error,
         })
     }

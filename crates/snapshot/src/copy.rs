@@ -16,6 +16,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -24,7 +25,7 @@ use crate::beneath::{open_folder, open_listing, stat_at, stat_of};
 use crate::error::During as _;
 use crate::metadata::Stat;
 use crate::place::{self, Dress, Shortfalls};
-use crate::{Kind, ModeChange, Ownership, Result, RootFs, SnapshotError, attributes};
+use crate::{Kind, ModeChange, Ownership, Result, RootFs, SnapshotError, attributes, ids};
 
 /// Whether something below the source is copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub struct CopyRequest<'a> {
     pub parents: Ownership,
     /// Asked for each entry below a copied folder, with its path relative to `from`.
     pub include: &'a dyn Fn(&Path) -> Include,
+    /// Asks for an end, which is an error: looked at before each entry, and while a large file is copied.
+    pub cancelled: Option<&'a AtomicBool>,
 }
 
 impl fmt::Debug for CopyRequest<'_> {
@@ -189,6 +192,11 @@ impl Copier<'_> {
         Ok(())
     }
 
+    fn go_on(&self) -> rustix::io::Result<()> {
+        let cancelled = self.request.cancelled.is_some_and(|cancelled| cancelled.load(Ordering::Relaxed));
+        if cancelled { Err(Errno::CANCELED) } else { Ok(()) }
+    }
+
     /// An entry of the folder at hand.
     fn below(&mut self, name: &[u8]) -> Result<()> {
         let level = self.levels.last().expect("an entry lies in a folder");
@@ -226,6 +234,7 @@ impl Copier<'_> {
         if include == Include::Below {
             return Ok(());
         }
+        self.go_on().during("copy", &from)?;
         self.reach()?;
         let level = self.levels.pop().expect("it is the folder at hand");
         let target = level.target.as_ref().expect("it was reached");
@@ -274,7 +283,8 @@ impl Copier<'_> {
                 &level.to,
                 &mut self.shortfalls,
             )
-            .during("set owner and mode of", &level.to)?;
+            .during("set owner and mode of", &level.to)
+            .map_err(|error| ids::explain(error, dress.uid, dress.gid))?;
         }
         Ok(())
     }
@@ -305,7 +315,8 @@ impl Copier<'_> {
             let folder = self.target.beneath().exact_folder(folder).during("open", folder)?;
             rustix::fs::linkat(&folder, first, target, new_name, AtFlags::empty()).during("make the hard link", to)?;
         } else {
-            match place::duplicate(source, name, stat, target, new_name) {
+            let go_on = || self.go_on();
+            match place::duplicate(source, name, stat, target, new_name, &go_on) {
                 Err(Errno::PERM) if matches!(kind, Kind::CharDevice | Kind::BlockDevice) => {
                     self.shortfalls.device(to.to_path_buf());
                     return Ok(());
@@ -314,7 +325,8 @@ impl Copier<'_> {
             }
             let dress = self.dress(source, name, stat, to)?;
             place::dress(target, new_name, kind, &dress, self.target.beneath().owners(), to, &mut self.shortfalls)
-                .during("set owner and mode of", to)?;
+                .during("set owner and mode of", to)
+                .map_err(|error| ids::explain(error, dress.uid, dress.gid))?;
             if stat.nlink > 1 {
                 self.links.insert((stat.dev, stat.ino), to.to_path_buf());
             }

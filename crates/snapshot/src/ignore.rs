@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
+use crate::ignore_pattern::{IgnorePattern, IgnorePatternError};
+
 /// A set of image paths that are not part of an image, each with everything below it.
 ///
 /// Paths are compared as they are, component by component: whoever asks gives paths without links.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ignore {
     paths: BTreeSet<PathBuf>,
+    patterns: Vec<IgnorePattern>,
 }
 
 impl Ignore {
@@ -18,19 +21,47 @@ impl Ignore {
         let mut all: BTreeSet<PathBuf> = paths.into_iter().filter_map(|path| clean(&path)).collect();
         let given = all.clone();
         all.retain(|path| !path.ancestors().skip(1).any(|above| given.contains(above)));
-        Self { paths: all }
+        Self { paths: all, patterns: Vec::new() }
+    }
+
+    /// The same set and what these match: absolute paths with the wildcards of Go's `path.Match` in their components.
+    ///
+    /// # Errors
+    /// A bracket that is not closed, or a backslash before nothing.
+    pub fn with_patterns<'a>(
+        mut self,
+        patterns: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, IgnorePatternError> {
+        for pattern in patterns {
+            let pattern = IgnorePattern::parse(pattern)?;
+            if !self.patterns.contains(&pattern) {
+                self.patterns.push(pattern);
+            }
+        }
+        Ok(self)
     }
 
     /// Whether the path, or a folder above it, is in the set.
     pub fn covers(&self, path: &Path) -> bool {
         !self.paths.is_empty() && path.ancestors().any(|above| self.paths.contains(above))
+            || self.patterns.iter().any(|pattern| pattern.covers(path))
     }
 
-    /// Whether something in the set lies below the path (the path itself does not count).
+    /// Whether something in the set lies below the path, or may match something there (the path itself does not count).
     pub fn leads_to(&self, path: &Path) -> bool {
+        self.leads_to_path(path) || self.patterns.iter().any(|pattern| pattern.leads_to(path))
+    }
+
+    /// The same for the paths alone: what they name is there, as far as anybody knows.
+    pub(crate) fn leads_to_path(&self, path: &Path) -> bool {
         // The set is ordered by components, so what lies below a path comes right after it.
         let mut after = self.paths.range::<Path, _>((std::ops::Bound::Excluded(path), std::ops::Bound::Unbounded));
         after.next().is_some_and(|next| next.starts_with(path))
+    }
+
+    /// The patterns, as written.
+    pub fn patterns(&self) -> impl Iterator<Item = &str> {
+        self.patterns.iter().map(IgnorePattern::text)
     }
 
     /// The paths of the set, in order.
@@ -41,7 +72,7 @@ impl Ignore {
     /// The same set and the given paths.
     #[must_use]
     pub fn with(&self, paths: impl IntoIterator<Item = PathBuf>) -> Self {
-        Self::new(self.paths.iter().cloned().chain(paths))
+        Self { patterns: self.patterns.clone(), ..Self::new(self.paths.iter().cloned().chain(paths)) }
     }
 }
 
@@ -85,6 +116,15 @@ mod tests {
         assert!(!set.leads_to(Path::new("/etc/hosts")));
         assert!(!set.leads_to(Path::new("/etc/ho")));
         assert!(!set.leads_to(Path::new("/usr")));
+    }
+
+    #[test]
+    fn patterns_count_beside_paths_and_stay_when_paths_are_added() {
+        let set = ignore(&["/etc/hosts"]).with_patterns(["/var/cache/*"]).unwrap().with(["/x".into()]);
+        assert!(set.covers(Path::new("/var/cache/apt/x")) && set.covers(Path::new("/etc/hosts")));
+        assert!(set.covers(Path::new("/x")) && !set.covers(Path::new("/var/cache")));
+        assert!(set.leads_to(Path::new("/var")) && !set.leads_to(Path::new("/usr")));
+        assert_eq!(set.patterns().collect::<Vec<_>>(), ["/var/cache/*"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Putting one entry into an open folder, dressing it with owner, mode, attributes and time, and taking entries away.
 
 use std::ffi::OsStr;
+use std::io::Read as _;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -228,13 +229,15 @@ pub(crate) fn list(folder: BorrowedFd<'_>) -> rustix::io::Result<Vec<Vec<u8>>> {
     Ok(names)
 }
 
-/// Makes an entry like another one, with its content but without its dress. The name must be free.
+/// Makes an entry like another one, with its content but without its dress. The name must be free. `go_on` is asked while a
+/// large file is copied.
 pub(crate) fn duplicate(
     from: BorrowedFd<'_>,
     name: &[u8],
     stat: &Stat,
     to: BorrowedFd<'_>,
     new_name: &[u8],
+    go_on: &dyn Fn() -> rustix::io::Result<()>,
 ) -> rustix::io::Result<()> {
     let private = Mode::from(0o600);
     match stat.kind() {
@@ -248,7 +251,7 @@ pub(crate) fn duplicate(
             let source = rustix::fs::openat(from, name, flags, Mode::empty())?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let target = rustix::fs::openat(to, new_name, flags, private)?;
-            copy_content(source, target)
+            copy_content(source, target, go_on)
         }
         kind => {
             let kind = match kind {
@@ -262,10 +265,22 @@ pub(crate) fn duplicate(
     }
 }
 
+/// How many bytes of a file are copied before somebody is asked again.
+const PIECE: u64 = 64 << 20;
+
 /// Copies a file's bytes, holes as holes where the kernel does so itself (`copy_file_range`, reflinks).
-fn copy_content(source: OwnedFd, target: OwnedFd) -> rustix::io::Result<()> {
-    let (mut source, mut target) = (std::fs::File::from(source), std::fs::File::from(target));
-    std::io::copy(&mut source, &mut target)
-        .map(drop)
-        .map_err(|error| error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))
+fn copy_content(
+    source: OwnedFd,
+    target: OwnedFd,
+    go_on: &dyn Fn() -> rustix::io::Result<()>,
+) -> rustix::io::Result<()> {
+    let (source, mut target) = (std::fs::File::from(source), std::fs::File::from(target));
+    loop {
+        go_on()?;
+        let copied = std::io::copy(&mut (&source).take(PIECE), &mut target)
+            .map_err(|error| error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))?;
+        if copied < PIECE {
+            return Ok(());
+        }
+    }
 }

@@ -228,7 +228,7 @@ impl<'a> Mover<'a> {
         let target = open_folder(to, OsStr::from_bytes(name)).during("open", path)?;
         self.children(source.as_fd(), target.as_fd(), path, depth + 1)?;
         dress_like(from, name, stat, to, name).during("set owner and time of", path)?;
-        if self.stays && self.ignore.leads_to(path) {
+        if self.stays && self.ignore.leads_to_path(path) {
             return Ok(());
         }
         match rustix::fs::unlinkat(from, name, AtFlags::REMOVEDIR) {
@@ -251,7 +251,7 @@ impl<'a> Mover<'a> {
         if let Some((folder, first)) = first.and_then(|first| first.parent().zip(first.file_name())) {
             rustix::fs::linkat(self.target.exact_folder(folder)?, first, to, name, AtFlags::empty())?;
         } else {
-            let copied = place::duplicate(from, name, stat, to, UNFINISHED)
+            let copied = place::duplicate(from, name, stat, to, UNFINISHED, &|| Ok(()))
                 .and_then(|()| dress_like(from, name, stat, to, UNFINISHED))
                 .and_then(|()| rustix::fs::renameat(to, UNFINISHED, to, name));
             if let Err(error) = copied {

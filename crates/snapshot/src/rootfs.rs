@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use crate::beneath::{Beneath, open_folder, open_listing, stat_of};
 use crate::error::During as _;
-use crate::{Ignore, Kind, Metadata, Owners, Ownership, Result, SnapshotError, attributes, place};
+use crate::{Ignore, Kind, Metadata, Owners, Ownership, Result, SnapshotError, attributes, ids, place};
 
 /// A folder that is one day an image's `/`; it may be `/` itself.
 ///
@@ -164,7 +164,8 @@ impl RootFs {
                 return Err(SnapshotError::Ignored { path: real });
             }
             fd = make_dir(fd.as_fd(), name.as_bytes(), ownership, self.beneath.owners())
-                .during("make the folder", &real)?;
+                .during("make the folder", &real)
+                .map_err(|error| ids::explain(error, ownership.uid, ownership.gid))?;
             made.push(real.clone());
         }
         Ok(made)

@@ -51,6 +51,7 @@ impl Scratch {
             mode: None,
             parents: Ownership::default(),
             include: &|_| Include::Yes,
+            cancelled: None,
         }
     }
 

@@ -100,7 +100,12 @@ impl Person {
 
     /// zuwai, started by them with nothing in the environment but PATH and HOME, in a folder.
     pub fn zuwai(&self, folder: &Path) -> Command {
-        self.start(&self.scratch.path().join("bin/zuwai"), folder)
+        self.start(&self.program(), folder)
+    }
+
+    /// Their copy of zuwai.
+    pub fn program(&self) -> PathBuf {
+        self.scratch.path().join("bin/zuwai")
     }
 
     /// Any program, started so.

@@ -5,11 +5,11 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use zuwai_snapshot::{ApplyOptions, Ignore, RootFs, apply_tar};
 
 use super::{ContextError, ContextSource, Fetching};
+use crate::cancellable::Cancellable;
 use crate::decompress::decompressed;
 use crate::event::Event;
 use crate::request::ContextRequest;
@@ -64,12 +64,13 @@ pub(super) fn unpack(
         RootFs::open_with_owners(into, Ignore::default(), Arc::default())?
     };
     let plain = decompressed(stream).map_err(archive)?;
-    let mut tar = Counted { inner: plain, bytes: 0, cancelled: fetching.cancelled };
+    let mut tar = Cancellable::new(plain, fetching.cancelled);
     // A file that is called as whiteouts are is a file here.
     let options = ApplyOptions { whiteouts: false, ..ApplyOptions::default() };
     let applied = apply_tar(&mut tar, &root, &options)
         .map_err(|source| ContextError::Archive { name: name.to_owned(), source: source.into() })?;
-    if tar.bytes == 0 {
+    // Nothing at all is no archive.
+    if tar.passed_bytes() == 0 {
         return Err(archive(io::Error::new(io::ErrorKind::UnexpectedEof, "there is nothing in it")));
     }
     for text in &applied.warnings {
@@ -87,29 +88,12 @@ impl Read for Shared {
     }
 }
 
-/// Nothing at all is no archive, and a wish to stop is an error.
-struct Counted<'a> {
-    inner: Box<dyn Read + Send>,
-    bytes: u64,
-    cancelled: &'a AtomicBool,
-}
-
-impl Read for Counted<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.cancelled.load(Ordering::Relaxed) {
-            return Err(io::Error::other("the build was cancelled"));
-        }
-        let count = self.inner.read(buffer)?;
-        self.bytes += count as u64;
-        Ok(count)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Seek, Write};
     use std::path::Path;
     use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
 
     use super::super::{Context, fetch};
     use super::*;

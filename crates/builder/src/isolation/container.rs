@@ -58,6 +58,16 @@ impl Evidence {
     }
 }
 
+impl Evidence {
+    /// Whether this is a container in which nothing but a job runs: its own files show it, no variable alone, and its first
+    /// process (or the machine's, where that is what is seen) is not one that starts a system.
+    #[must_use]
+    pub fn is_for_a_job(root: &Path) -> bool {
+        let first = fs::read_to_string(root.join("proc/1/comm")).unwrap_or_default();
+        matches!(Evidence::look(root, None), Evidence::Container(_)) && !MACHINES.contains(&first.trim())
+    }
+}
+
 /// Docker's mark is a file like any other, and stays where a container's files are taken elsewhere.
 const DOCKER_MARK: &str = ".dockerenv";
 
@@ -129,6 +139,15 @@ mod tests {
             machine(&[(".dockerenv", ""), ("proc/self/mounts", "/dev/vda / ext4 rw 0 0\n"), ("proc/1/comm", "sh\n")]);
         let Evidence::Machine(why) = Evidence::look(disk.path(), None) else { panic!("taken for a container") };
         assert_eq!(why, "the root filesystem is ext4 on /dev/vda");
+    }
+
+    #[test]
+    fn a_container_that_starts_a_system_is_not_one_for_a_job() {
+        let of = |first: &str| machine(&[("run/.containerenv", ""), ("proc/1/comm", first)]);
+        assert!(Evidence::is_for_a_job(of("executor\n").path()));
+        assert!(Evidence::is_for_a_job(of("sh\n").path()));
+        assert!(!Evidence::is_for_a_job(of("systemd\n").path()));
+        assert!(!Evidence::is_for_a_job(machine(&[("proc/1/comm", "sh\n")]).path()));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use std::sync::{Mutex, PoisonError};
 
 use zuwai_snapshot::{Ignore, RootFs};
 
-use super::{Cancel, Command, Evidence, Exit, Isolation, IsolationError, Network, OutputSink, Wish, running};
+use super::mount::Laid;
+use super::{Cancel, Command, Evidence, Exit, Isolation, IsolationError, Named, Network, OutputSink, Wish, running};
 
 /// What `direct` must know of the container it is in.
 #[derive(Debug, Clone)]
@@ -22,9 +23,10 @@ pub struct DirectOptions {
     pub force: bool,
     /// The user this process runs as.
     pub uid: u32,
-    /// Everything in the container that is no image's: mount points, the work folder, the builder's own folder, paths
-    /// the user named. Absolute.
+    /// Everything in the container that is no image's: mount points, the work folder, the builder's own folder. Absolute.
     pub ignored: Vec<PathBuf>,
+    /// And what the user named.
+    pub named: Named,
     /// The current directory of whoever asked for the build. A shell that stands in it must find itself there afterwards,
     /// so the folder itself is never moved; what lies in it is.
     pub current_directory: PathBuf,
@@ -38,7 +40,8 @@ const STAYS: &str = ".zuwai-stays";
 /// The container's own root filesystem.
 #[derive(Debug)]
 pub struct Direct {
-    ignored: Vec<PathBuf>,
+    /// What is left alone in any case.
+    ignored: Ignore,
     /// See [`STAYS`].
     stays: PathBuf,
     /// The build context, when it has to stay where it is because something is mounted inside it.
@@ -62,7 +65,7 @@ impl Direct {
             return Err(IsolationError::NotRoot { uid: options.uid });
         }
         let kernel = ["/proc", "/sys", "/dev"].map(PathBuf::from);
-        let ignored = options.ignored.into_iter().chain(kernel).collect();
+        let ignored = options.named.ignore(options.ignored.into_iter().chain(kernel));
         Ok(Direct {
             ignored,
             stays: options.current_directory.join(STAYS),
@@ -75,14 +78,15 @@ impl Direct {
 impl Direct {
     fn ignore(&self) -> Ignore {
         let context = self.context.lock().unwrap_or_else(PoisonError::into_inner);
-        Ignore::new(self.ignored.iter().chain([&self.stays]).cloned().chain(context.clone()))
+        self.ignored.with(std::iter::once(self.stays.clone()).chain(context.clone()))
     }
 
     /// The container's own files take the place of the image's.
     fn restore(&self, parked: &Path, leftover: &Path) -> Result<(), IsolationError> {
         let root = self.root()?;
-        if let Some(ignored) = read_mark(parked)? {
-            let root = RootFs::open(Path::new("/"), root.ignore().with(ignored))?;
+        if let Some(mut ignored) = read_mark(parked)? {
+            ignored.patterns.extend(root.ignore().patterns().map(str::to_owned));
+            let root = RootFs::open(Path::new("/"), ignored.ignore(root.ignore().iter().map(Path::to_owned)))?;
             // All that lies in the root is the build's: what cannot be moved aside can go.
             if root.park(leftover).is_err() {
                 root.clear()?;
@@ -105,18 +109,30 @@ fn mark(parked: &Path) -> PathBuf {
     parked.with_extension("complete")
 }
 
+/// Before a path with wildcards in the mark: other paths begin with a slash.
+const PATTERN: &[u8] = b"*";
+
 fn write_mark(parked: &Path, ignore: &Ignore) -> Result<(), IsolationError> {
-    let paths: Vec<&[u8]> = ignore.iter().map(|path| path.as_os_str().as_bytes()).collect();
+    let paths = ignore.iter().map(|path| path.as_os_str().as_bytes().to_vec());
+    let patterns = ignore.patterns().map(|pattern| [PATTERN, pattern.as_bytes()].concat());
     let path = mark(parked);
-    fs::write(&path, paths.join(&0)).map_err(|source| IsolationError::Mark { path, source })
+    fs::write(&path, paths.chain(patterns).collect::<Vec<_>>().join(&0))
+        .map_err(|source| IsolationError::Mark { path, source })
 }
 
 /// What was ignored when the root became the build's; `None` when it is not the build's.
-fn read_mark(parked: &Path) -> Result<Option<Vec<PathBuf>>, IsolationError> {
+fn read_mark(parked: &Path) -> Result<Option<Named>, IsolationError> {
     let path = mark(parked);
     match fs::read(&path) {
         Ok(text) => {
-            Ok(Some(text.split(|&byte| byte == 0).map(|path| PathBuf::from(OsStr::from_bytes(path))).collect()))
+            let mut named = Named::default();
+            for entry in text.split(|&byte| byte == 0) {
+                match entry.strip_prefix(PATTERN) {
+                    Some(pattern) => named.patterns.push(String::from_utf8_lossy(pattern).into_owned()),
+                    None => named.paths.push(PathBuf::from(OsStr::from_bytes(entry))),
+                }
+            }
+            Ok(Some(named))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(IsolationError::Mark { path, source }),
@@ -141,8 +157,9 @@ impl Isolation for Direct {
         if context == Path::new("/") {
             return Err(IsolationError::ContextIsRoot);
         }
-        let ignore = Ignore::new(self.ignored.iter().cloned());
-        if !ignore.covers(context) && ignore.leads_to(context) {
+        // What a pattern may match in the context is no reason to take the whole of it out of the image.
+        let paths = Ignore::new(self.ignored.iter().map(Path::to_owned));
+        if !self.ignored.covers(context) && paths.leads_to(context) {
             *self.context.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.to_owned());
         }
         let root = self.root()?;
@@ -177,6 +194,7 @@ impl Isolation for Direct {
         &self,
         _: &RootFs,
         command: &Command,
+        _: &dyn Laid,
         output: &OutputSink<'_>,
         cancel: &Cancel,
     ) -> Result<Exit, IsolationError> {
@@ -198,6 +216,7 @@ mod tests {
             force,
             uid,
             ignored: Vec::new(),
+            named: Named::default(),
             current_directory: PathBuf::from("/"),
             cleanup: false,
         };

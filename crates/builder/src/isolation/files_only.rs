@@ -1,18 +1,19 @@
 //! Files alone: no command can run, and the files of an image are written into private folders by somebody who may not be
 //! root. For a container without rights, and a machine that gives none.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use zuwai_snapshot::{Ignore, Owners, RootFs};
 
-use super::{Cancel, Command, Exit, Isolation, IsolationError, OutputSink, private_root};
+use super::mount::Laid;
+use super::{Cancel, Command, Exit, Isolation, IsolationError, Named, OutputSink, private_root};
 
 /// What this must know.
 #[derive(Debug, Clone)]
 pub struct FilesOnlyOptions {
-    /// Paths of the image that are part of no layer, as the user named them. Absolute.
-    pub ignored: Vec<PathBuf>,
+    /// What of the image is part of no layer.
+    pub ignored: Named,
     /// Why no command can run.
     pub why: String,
     /// What would help.
@@ -58,7 +59,14 @@ impl Isolation for FilesOnly {
         private_root::leave(root, folder)
     }
 
-    fn run(&self, _: &RootFs, _: &Command, _: &OutputSink<'_>, _: &Cancel) -> Result<Exit, IsolationError> {
+    fn run(
+        &self,
+        _: &RootFs,
+        _: &Command,
+        _: &dyn Laid,
+        _: &OutputSink<'_>,
+        _: &Cancel,
+    ) -> Result<Exit, IsolationError> {
         Err(self.refused())
     }
 }

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use zuwai_snapshot::{Ignore, RootFs};
+use zuwai_snapshot::{Ignore, RootFs, UnmappedId};
 
 pub use self::container::Evidence;
 pub use self::direct::{Direct, DirectOptions};
@@ -47,6 +47,11 @@ pub trait Isolation: Send + Sync {
     /// Opens a tree of this build that lies aside: a stage that is done, an image that COPY reads from.
     fn open(&self, folder: &Path) -> Result<RootFs, IsolationError> {
         Ok(RootFs::open(folder, Ignore::default())?)
+    }
+
+    /// Whether each stage has a root of its own, so that several can be built at once.
+    fn builds_side_by_side(&self) -> bool {
+        false
     }
 
     /// Finishes what a build that was killed left unfinished: what it had parked is put back, and its image's files go
@@ -104,7 +109,8 @@ pub trait Isolation: Send + Sync {
     }
 
     /// Runs one command, in the root of a stage, to its end. When this returns, the command and everything it left behind
-    /// are gone. Output is handed on as it is read, from other threads than the caller's.
+    /// are gone. What was laid for it ([`Isolation::lay`]) still lies in the root then. Output is handed on as it is read,
+    /// from other threads than the caller's.
     ///
     /// A command that could not be started at all is not an error but an exit code, as a shell gives it: 127 when there
     /// is no such program, 126 when it may not be executed.
@@ -112,9 +118,28 @@ pub trait Isolation: Send + Sync {
         &self,
         root: &RootFs,
         command: &Command,
+        laid: &dyn Laid,
         output: &OutputSink<'_>,
         cancel: &Cancel,
     ) -> Result<Exit, IsolationError>;
+}
+
+/// What the user named as part of no image: `--ignore-path`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Paths, with all below them. Absolute.
+    pub paths: Vec<PathBuf>,
+    /// The same with wildcards: see [`Ignore::with_patterns`], by which they were checked.
+    pub patterns: Vec<String>,
+}
+
+impl Named {
+    /// These, and other paths.
+    fn ignore(&self, others: impl IntoIterator<Item = PathBuf>) -> Ignore {
+        let paths = Ignore::new(self.paths.iter().cloned().chain(others));
+        // What is no pattern matches nothing.
+        paths.clone().with_patterns(self.patterns.iter().map(String::as_str)).unwrap_or(paths)
+    }
 }
 
 /// What a command asks for besides a root.
@@ -381,10 +406,23 @@ impl IsolationError {
                 Some(format!("add {capability} to the container's capabilities: it is one of the default ones"))
             }
             IsolationError::NoCommands { hint, .. } => Some(hint.clone()),
-            IsolationError::UnmappedId { .. } => {
-                Some("give the user more subordinate ids in /etc/subuid and /etc/subgid, or build as root".to_owned())
-            }
+            IsolationError::UnmappedId { id, .. } => Some(more_ids(*id)),
             _ => None,
         }
     }
+}
+
+/// A way out where an error comes from an id that this user namespace does not have.
+pub(crate) fn hint_for_ids(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    UnmappedId::behind(error).map(|unmapped| more_ids(unmapped.id))
+}
+
+/// What gives a user so many ids.
+fn more_ids(id: u32) -> String {
+    const FIRST: u32 = 100_000;
+    let last = FIRST.saturating_add(id);
+    format!(
+        "give the user subordinate ids up to {id}, as root with `usermod --add-subuids {FIRST}-{last} --add-subgids \
+         {FIRST}-{last} NAME` (they must not overlap those of others in /etc/subuid and /etc/subgid), or build as root"
+    )
 }

@@ -13,14 +13,17 @@ use std::sync::{Mutex, PoisonError};
 
 use zuwai_snapshot::{Kind, RootFs, Stub};
 
+use super::mount::{self, Laid, Mount, MountError, Overlay, OverlaySource};
 use super::sandbox::{Deed, Sandbox, Step};
-use super::{Cancel, Command, Exit, Isolation, IsolationError, Network, OutputSink, Wish, private_root, running};
+use super::{
+    Cancel, Command, Exit, Isolation, IsolationError, Named, Network, OutputSink, Wish, private_root, running,
+};
 
 /// What `namespace` must know.
 #[derive(Debug, Clone)]
 pub struct NamespaceOptions {
-    /// Paths of the image that are part of no layer, as the user named them. Absolute.
-    pub ignored: Vec<PathBuf>,
+    /// What of the image is part of no layer.
+    pub ignored: Named,
     /// What a command finds in `/etc/resolv.conf`.
     pub resolv_conf: Vec<u8>,
     /// What a command finds in `/etc/hosts`.
@@ -33,8 +36,8 @@ pub struct NamespaceOptions {
 #[derive(Debug)]
 pub struct Namespace {
     options: NamespaceOptions,
-    /// The files that are mounted to `/etc`, for as long as the build goes on: what one RUN writes to them the next
-    /// one reads, and no layer has.
+    /// The folder for the files that are mounted to `/etc`, for as long as the build goes on, those of each stage in a
+    /// folder of its own: what one RUN writes to them the next one reads, and no layer has.
     provided: Mutex<Option<PathBuf>>,
 }
 
@@ -45,17 +48,30 @@ impl Namespace {
         Namespace { options, provided: Mutex::default() }
     }
 
-    fn provided(&self) -> PathBuf {
+    /// The folder with the files of a root, made when its first command asks for it.
+    fn provided(&self, root: &RootFs) -> Result<PathBuf, IsolationError> {
         let provided = self.provided.lock().unwrap_or_else(PoisonError::into_inner);
-        provided.clone().unwrap_or_default()
+        let folder = provided.clone().unwrap_or_default().join(root.path().file_name().unwrap_or_default());
+        let hosts = [self.options.hosts.as_slice(), b"\n127.0.0.1 ", HOST_NAME.as_bytes(), b"\n"].concat();
+        let write = || {
+            if folder.is_dir() {
+                return Ok(());
+            }
+            fs::create_dir_all(&folder)?;
+            fs::write(folder.join("resolv.conf"), &self.options.resolv_conf)?;
+            fs::write(folder.join("hosts"), hosts)
+        };
+        write().map_err(|source| IsolationError::Place { path: folder.clone(), source })?;
+        Ok(folder)
     }
 
     /// Places in the image that the files of the builder are mounted on.
     fn places(&self, root: &RootFs) -> Result<Vec<(PathBuf, Stub)>, IsolationError> {
         let mut places = Vec::new();
+        let provided = self.provided(root)?;
         for name in PROVIDED {
             if let Some(stub) = root.stub(&Path::new("/etc").join(name), Kind::File)? {
-                places.push((self.provided().join(name), stub));
+                places.push((provided.join(name), stub));
             }
         }
         Ok(places)
@@ -78,15 +94,12 @@ const PROVIDED: [&str; 2] = ["resolv.conf", "hosts"];
 const HOST_NAME: &str = "zuwai";
 
 impl Isolation for Namespace {
+    fn builds_side_by_side(&self) -> bool {
+        true
+    }
+
     fn begin(&self, parked: &Path, _: &Path) -> Result<(), IsolationError> {
         let folder = parked.with_file_name("provided");
-        let hosts = [self.options.hosts.as_slice(), b"\n127.0.0.1 ", HOST_NAME.as_bytes(), b"\n"].concat();
-        let write = || {
-            fs::create_dir_all(&folder)?;
-            fs::write(folder.join("resolv.conf"), &self.options.resolv_conf)?;
-            fs::write(folder.join("hosts"), hosts)
-        };
-        write().map_err(|source| IsolationError::Place { path: folder.clone(), source })?;
         *self.provided.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder);
         Ok(())
     }
@@ -108,23 +121,30 @@ impl Isolation for Namespace {
         }
     }
 
+    fn lay(&self, mounts: &[Mount<'_>], root: &RootFs, aside: &Path) -> Result<Box<dyn Laid>, MountError> {
+        mount::lay_with_overlays(mounts, root, aside)
+    }
+
     fn run(
         &self,
         root: &RootFs,
         command: &Command,
+        laid: &dyn Laid,
         output: &OutputSink<'_>,
         cancel: &Cancel,
     ) -> Result<Exit, IsolationError> {
         self.check_ids(command)?;
         let places = self.places(root)?;
-        let steps = steps(root.path(), &places, command.network);
+        let steps = steps(root.path(), &places, laid.overlays(), command.network);
         let sandbox = Sandbox::new(steps, command.network == Network::None);
         let exit = running::run(command, Some(sandbox), output, cancel);
         // The last first: what was made for one of them may hold the next.
-        for (_, stub) in places.into_iter().rev() {
-            stub.remove()?;
+        let removed = places.into_iter().rev().map(|(_, stub)| stub.remove()).fold(Ok(()), Result::and);
+        match exit {
+            Ok(exit) if exit.is_success() => Ok(removed.map(|()| exit)?),
+            // What the command failed of is the reason to tell.
+            exit => exit,
         }
-        exit
     }
 }
 
@@ -143,7 +163,7 @@ const HIDDEN_FOLDERS: [&str; 5] =
 const READ_ONLY_PLACES: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
 
 /// Everything that is done before a command is started, in order.
-fn steps(root: &Path, places: &[(PathBuf, Stub)], network: Network) -> Vec<Step> {
+fn steps(root: &Path, places: &[(PathBuf, Stub)], overlays: &[Overlay], network: Network) -> Vec<Step> {
     let below = |path: &str| text(&root.join(path));
     let mount = |kind: &str, path: &str, flags, data: &str| Deed::Mount {
         kind: words(kind),
@@ -215,12 +235,60 @@ fn steps(root: &Path, places: &[(PathBuf, Stub)], network: Network) -> Vec<Step>
     for (source, stub) in places {
         steps.push(Step::must(bind(source, stub.on_machine())));
     }
+    overlay(&mut steps, root, overlays);
     if network == Network::None {
         steps.push(Step::must(Deed::LoopbackUp).optional());
     }
     steps.push(Step::must(Deed::HostName(words(HOST_NAME))));
     steps.push(Step::must(Deed::Root(text(root))));
     steps
+}
+
+/// Where files in memory are made; gone before the command starts.
+const MEMORY: &str = "dev/.zuwai";
+
+/// What is laid over the root for the command alone. A file in memory is made in a filesystem that nobody can see, is seen
+/// at its place, and the filesystem's own place goes.
+fn overlay(steps: &mut Vec<Step>, root: &Path, overlays: &[Overlay]) {
+    let memory = root.join(MEMORY);
+    let size: usize = overlays.iter().map(|overlay| overlay.source.size()).sum();
+    if size > 0 {
+        steps.push(Step::must(Deed::Folder { path: text(&memory), mode: 0o700 }));
+        // Each file takes whole pages, and one more for itself.
+        let data = words(&format!("mode=700,size={}k", size / 1024 + 128 * (overlays.len() + 1)));
+        steps.push(Step::must(Deed::Mount { kind: words("tmpfs"), target: text(&memory), flags: QUIET, data }));
+    }
+    for (number, Overlay { place, source }) in overlays.iter().enumerate() {
+        let from = match source {
+            OverlaySource::Memory(content, card) => {
+                let path = memory.join(number.to_string());
+                steps.push(Step::must(Deed::Write { path: text(&path), content: content.clone(), card: *card }));
+                path
+            }
+            OverlaySource::File(path) | OverlaySource::Folder(path) => path.clone(),
+        };
+        // Something to mount on is there, but for what the kernel's folders lack.
+        let above = place.ancestors().skip(1).take_while(|above| above.starts_with(root) && *above != root);
+        for folder in above.collect::<Vec<_>>().into_iter().rev() {
+            steps.push(Step::must(Deed::Folder { path: text(folder), mode: 0o755 }).optional());
+        }
+        let stub = match source {
+            OverlaySource::Folder(_) => Deed::Folder { path: text(place), mode: 0o755 },
+            _ => Deed::File { path: text(place) },
+        };
+        steps.push(Step::must(stub).optional());
+        steps.push(Step::must(Deed::Bind { source: text(&from), target: text(place), recursive: true }));
+        if matches!(source, OverlaySource::Memory(..)) {
+            let attributes = READ_ONLY | NO_SETUID | NO_DEVICES | NO_PROGRAMS;
+            steps.push(Step::any([
+                Deed::Restrict { target: text(place), attributes, recursive: false },
+                Deed::Remount { target: text(place), flags: QUIET | libc::MS_RDONLY },
+            ]));
+        }
+    }
+    if size > 0 {
+        steps.push(Step::must(Deed::Unmount { path: text(&memory) }));
+    }
 }
 
 fn text(path: &Path) -> CString {

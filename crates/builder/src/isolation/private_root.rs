@@ -2,14 +2,19 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use zuwai_snapshot::{Ignore, RootFs};
 
-use super::IsolationError;
+use super::{IsolationError, Named};
 
 /// Folders that are the kernel's, and no image's.
 const KERNEL: [&str; 3] = ["proc", "sys", "dev"];
+
+/// Whether a path of the image, without links, lies in one of them.
+pub(super) fn is_kernels(path: &Path) -> bool {
+    KERNEL.iter().any(|name| path.starts_with(Path::new("/").join(name)))
+}
 
 /// Makes the folder: empty but for what the kernel's filesystems are mounted on.
 pub(super) fn make(folder: &Path) -> Result<(), IsolationError> {
@@ -22,9 +27,9 @@ pub(super) fn make(folder: &Path) -> Result<(), IsolationError> {
 }
 
 /// What is in it and in no layer: the kernel's folders, and what the user named.
-pub(super) fn ignore(named: &[PathBuf]) -> Ignore {
+pub(super) fn ignore(named: &Named) -> Ignore {
     let kernel = KERNEL.iter().map(|name| Path::new("/").join(name));
-    Ignore::new(named.iter().cloned().chain(kernel))
+    named.ignore(kernel)
 }
 
 /// A stage that is done gets the folder it will be looked for in.

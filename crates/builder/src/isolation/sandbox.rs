@@ -32,8 +32,7 @@ pub(super) struct Step {
     optional: bool,
 }
 
-/// What is done. Every path is one of the machine, without links, since the old root is still in view.
-#[derive(Debug)]
+/// What is done. Nothing of it is shown but where: content can be a secret. Every path is one of the machine, without links, since the old root is still in view.
 pub(super) enum Deed {
     /// No mount made from here on is seen by anybody else.
     Private,
@@ -49,6 +48,10 @@ pub(super) enum Deed {
     Folder { path: CString, mode: libc::mode_t },
     /// A new empty file, for something to be mounted on.
     File { path: CString },
+    /// A new file with this content, of this owner and group, and with this mode.
+    Write { path: CString, content: Vec<u8>, card: (u32, u32, u32) },
+    /// What is mounted there goes out of sight, and the folder it was mounted on goes.
+    Unmount { path: CString },
     /// A new symbolic link.
     Link { path: CString, target: CString },
     /// What the machine is called in here.
@@ -74,6 +77,12 @@ impl Step {
     }
 }
 
+impl fmt::Debug for Deed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{self}")
+    }
+}
+
 impl fmt::Display for Deed {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |text: &CStr| text.to_string_lossy().into_owned();
@@ -84,9 +93,10 @@ impl fmt::Display for Deed {
             Deed::Restrict { target, .. } | Deed::Remount { target, .. } => {
                 write!(formatter, "restrict the mount on {}", shown(target))
             }
-            Deed::Folder { path, .. } | Deed::File { path } | Deed::Link { path, .. } => {
+            Deed::Folder { path, .. } | Deed::File { path } | Deed::Write { path, .. } | Deed::Link { path, .. } => {
                 write!(formatter, "make {}", shown(path))
             }
+            Deed::Unmount { path } => write!(formatter, "unmount {}", shown(path)),
             Deed::HostName(_) => formatter.write_str("set the host name"),
             Deed::LoopbackUp => formatter.write_str("set up the loopback interface"),
             Deed::Root(path) => write!(formatter, "make {} the root folder", shown(path)),
@@ -318,6 +328,11 @@ unsafe fn perform_deed(deed: &Deed) -> io::Result<()> {
                 let file = libc::open(path.as_ptr(), libc::O_CREAT | libc::O_WRONLY | libc::O_CLOEXEC, 0o666);
                 if file < 0 { file } else { libc::close(file) }
             }
+            Deed::Write { path, content, card } => write_file(path, content, *card)?,
+            Deed::Unmount { path } => {
+                check(libc::umount2(path.as_ptr(), libc::MNT_DETACH))?;
+                libc::rmdir(path.as_ptr())
+            }
             Deed::Link { path, target } => libc::symlink(target.as_ptr(), path.as_ptr()),
             Deed::HostName(name) => libc::sethostname(name.as_ptr(), name.as_bytes().len()),
             Deed::LoopbackUp => loopback_up(),
@@ -333,6 +348,23 @@ unsafe fn perform_deed(deed: &Deed) -> io::Result<()> {
         }
     };
     check(result).map(drop)
+}
+
+unsafe fn write_file(path: &CStr, content: &[u8], (uid, gid, mode): (u32, u32, u32)) -> io::Result<libc::c_int> {
+    // SAFETY: system calls on bytes that were allocated before the fork.
+    unsafe {
+        let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY | libc::O_CLOEXEC;
+        let file = check(libc::open(path.as_ptr(), flags, 0o600))?;
+        let mut rest = content;
+        while !rest.is_empty() {
+            let written = libc::write(file, rest.as_ptr().cast(), rest.len());
+            let Ok(written) = usize::try_from(written) else { return Err(io::Error::last_os_error()) };
+            rest = &rest[written..];
+        }
+        check(libc::fchown(file, uid, gid))?;
+        check(libc::fchmod(file, mode))?;
+        Ok(libc::close(file))
+    }
 }
 
 unsafe fn loopback_up() -> libc::c_int {

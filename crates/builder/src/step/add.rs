@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use zuwai_snapshot::{ApplyOptions, RootFs, apply_tar};
 
-use super::StepError;
 use super::copy::Dress;
+use super::{Ground, StepError};
+use crate::cancellable::Cancellable;
 use crate::decompress::decompressed;
-use crate::event::{Event, Observer};
+use crate::event::Event;
 
 /// The size of a tar block, and of the header an archive begins with.
 const BLOCK: usize = 512;
@@ -35,16 +36,17 @@ pub(super) fn unpack(
     into: &Path,
     dress: &Dress,
     onto: &RootFs,
-    observer: &dyn Observer,
+    ground: &Ground<'_>,
 ) -> Result<Vec<PathBuf>, StepError> {
-    let mut stream = decompressed(Box::new(source.open_file(path)?))
+    let stream = decompressed(Box::new(source.open_file(path)?))
         .map_err(|error| StepError::Read { path: path.to_owned(), source: error })?;
+    let mut stream = Cancellable::new(stream, ground.cancel.flag());
     let options =
         ApplyOptions { into: into.to_owned(), owner: dress.asked, whiteouts: false, ..ApplyOptions::default() };
     let applied =
         apply_tar(&mut stream, onto, &options).map_err(|source| StepError::Unpack { path: path.to_owned(), source })?;
     for text in &applied.warnings {
-        observer.event(&Event::Warning { text });
+        ground.observer.event(&Event::Warning { text });
     }
     Ok(applied.paths())
 }

@@ -183,7 +183,7 @@ impl<'a> Job<'a> {
     fn unpack(&self, root: &RootFs, path: &Path, real: &Path) -> Result<Vec<PathBuf>, StepError> {
         self.target.check_takes_folder(path)?;
         let mut changed = self.onto.make_dirs(&self.target.path, &self.dress.parents)?;
-        changed.extend(add::unpack(root, real, &self.target.path, &self.dress, self.onto, self.ground.observer)?);
+        changed.extend(add::unpack(root, real, &self.target.path, &self.dress, self.onto, self.ground)?);
         Ok(changed)
     }
 
@@ -225,6 +225,7 @@ impl<'a> Job<'a> {
             mode: self.dress.mode.clone(),
             parents: self.dress.parents,
             include: &include,
+            cancelled: Some(self.ground.cancel.flag()),
         };
         let copied = copy(&request, self.onto)?;
         for text in &copied.warnings {

@@ -23,7 +23,7 @@ use crate::context::{Dockerignore, FilesError, GitError};
 use crate::event::Observer;
 use crate::instruction::Action;
 use crate::isolation::mount::MountError;
-use crate::isolation::{Cancel, Isolation, IsolationError};
+use crate::isolation::{self, Cancel, Isolation, IsolationError};
 use crate::passwd::PasswdError;
 use crate::request::GitOptions;
 use crate::secrets::Secrets;
@@ -199,6 +199,12 @@ pub enum StepError {
     /// A mount of RUN.
     #[error(transparent)]
     Mount(#[from] MountError),
+    /// Two mounts of one command are one cache.
+    #[error("the cache {id} is mounted twice in one command")]
+    SameCache {
+        /// Its id.
+        id: String,
+    },
     /// A secret that must be there was not given.
     #[error("the secret {id} is required, and was not given")]
     NoSecret {
@@ -272,7 +278,8 @@ impl StepError {
             StepError::Ignored { .. } => {
                 Some("choose another destination, or mount the volume elsewhere in the builder's container".to_owned())
             }
-            _ => None,
+            StepError::SameCache { .. } => Some("give one of them another id".to_owned()),
+            error => isolation::hint_for_ids(error),
         }
     }
 

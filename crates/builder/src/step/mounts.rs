@@ -1,5 +1,6 @@
 //! The sources of a RUN's mounts: which files, which folder, which secret.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -35,6 +36,7 @@ pub(super) fn find<'a>(
 ) -> Result<Found<'a>, StepError> {
     let mut found = Found { mounts: Vec::new(), environment: Vec::new(), locks: Vec::new() };
     let mut sockets = 0;
+    let mut shared = lock_shared(mounts, ground)?;
     for mount in mounts {
         let target = PathBuf::from(&mount.target);
         match &mount.kind {
@@ -43,7 +45,7 @@ pub(super) fn find<'a>(
                 found.mounts.push(Mount { target, source });
             }
             MountKind::Cache { writable, .. } => {
-                let (folder, lock) = cache(&mount.kind, ground)?;
+                let (folder, lock) = cache(&mount.kind, &mut shared, ground)?;
                 let source = if *writable { MountSource::Folder(folder) } else { MountSource::ReadOnlyFolder(folder) };
                 found.locks.push(lock);
                 found.mounts.push(Mount { target, source });
@@ -109,38 +111,68 @@ fn tree<'a>(
 
 const EVERYTHING: &dyn Fn(&Path) -> Include = &|_| Include::Yes;
 
+/// The locks of the caches that are not private, by their folders' names. A folder can lie in one root at a time, so who
+/// shares it takes turns; and everybody asks in the order of the names, so that no two wait for each other.
+fn lock_shared(mounts: &[instruction::Mount], ground: &Ground<'_>) -> Result<BTreeMap<String, File>, StepError> {
+    let shared =
+        mounts.iter().filter(|mount| !matches!(mount.kind, MountKind::Cache { sharing: Sharing::Private, .. }));
+    let names: BTreeSet<String> = shared.filter_map(|mount| folder_of(&mount.kind)).collect();
+    let mut locks = BTreeMap::new();
+    for name in names {
+        loop {
+            if let Some(lock) = try_lock(&name, ground)? {
+                locks.insert(name, lock);
+                break;
+            }
+            if ground.cancel.is_cancelled() {
+                return Err(IsolationError::Cancelled.into());
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+    Ok(locks)
+}
+
+/// The lock of a cache's folder; `None`: somebody else has it.
+fn try_lock(name: &str, ground: &Ground<'_>) -> Result<Option<File>, StepError> {
+    let failed = |source| StepError::Scratch { what: "keep the cache in", path: ground.caches.to_owned(), source };
+    fs::create_dir_all(ground.caches).map_err(failed)?;
+    let lock = File::create(ground.caches.join(format!("{name}.lock"))).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
 /// The folder of a cache, made if it is not there, and the lock that is held on it.
-fn cache(kind: &MountKind, ground: &Ground<'_>) -> Result<(PathBuf, File), StepError> {
-    const WHAT: &str = "keep the cache in";
+fn cache(
+    kind: &MountKind,
+    shared: &mut BTreeMap<String, File>,
+    ground: &Ground<'_>,
+) -> Result<(PathBuf, File), StepError> {
     let MountKind::Cache { id, sharing, from, source, ownership, .. } = kind else {
         unreachable!("only caches come here")
     };
-    let failed = |source| StepError::Scratch { what: WHAT, path: ground.caches.to_owned(), source };
-    fs::create_dir_all(ground.caches).map_err(failed)?;
     let key = key(id, from.as_deref(), source, *ownership);
-    let mut number = 0;
-    loop {
-        let name = if number == 0 { key.clone() } else { format!("{key}-{number}") };
-        let lock = File::create(ground.caches.join(format!("{name}.lock"))).map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => {
-                let folder = ground.caches.join(name);
-                if !folder.is_dir() {
-                    seed(&folder, from.as_deref(), source, ownership.unwrap_or((0, 0, 0o755)), ground)?;
-                }
-                return Ok((folder, lock));
+    let (name, lock) = if *sharing == Sharing::Private {
+        let mut number = 0;
+        loop {
+            let name = if number == 0 { key.clone() } else { format!("{key}-{number}") };
+            if let Some(lock) = try_lock(&name, ground)? {
+                break (name, lock);
             }
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-            Err(TryLockError::WouldBlock) if *sharing == Sharing::Private => number += 1,
-            // A folder can lie in one root at a time: who shares it takes turns.
-            Err(TryLockError::WouldBlock) => {
-                if ground.cancel.is_cancelled() {
-                    return Err(IsolationError::Cancelled.into());
-                }
-                thread::sleep(Duration::from_millis(100));
-            }
+            number += 1;
         }
+    } else {
+        let lock = shared.remove(&key).ok_or_else(|| StepError::SameCache { id: id.clone() })?;
+        (key, lock)
+    };
+    let folder = ground.caches.join(name);
+    if !folder.is_dir() {
+        seed(&folder, from.as_deref(), source, ownership.unwrap_or((0, 0, 0o755)), ground)?;
     }
+    Ok((folder, lock))
 }
 
 /// What the folder of a cache mount is called; `None` for other mounts.
@@ -189,6 +221,7 @@ fn seed(
             mode: None,
             parents: ownership,
             include: EVERYTHING,
+            cancelled: Some(ground.cancel.flag()),
         };
         copy(&request, &root)?;
     }

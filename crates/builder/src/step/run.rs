@@ -10,6 +10,7 @@ use super::ownership::accounts;
 use super::{Ground, StepError, absolute, mounts};
 use crate::event::Event;
 use crate::instruction::RunAction;
+use crate::isolation::mount::Laid;
 use crate::isolation::{Command, Exit, Identity, Network};
 
 /// How many lines of a failed command's output are told again in the error.
@@ -36,27 +37,27 @@ pub(super) fn execute(action: &RunAction, ground: &Ground<'_>) -> Result<Scope, 
         network: if action.offline { Network::None } else { Network::Host },
     };
     let last = Mutex::new(LastLines::default());
-    let exit = start(&command, ground, &last);
+    let exit = start(&command, laid.as_ref(), ground, &last);
     // Whatever became of the command: nobody may find the mounts, and the caches go home.
     let taken_out = laid.take_out();
     drop(found.locks);
     let exit = exit?;
-    taken_out?;
     if exit.is_success() {
-        return Ok(Scope::Everywhere);
+        return taken_out.map(|()| Scope::Everywhere).map_err(StepError::from);
     }
+    // What the command failed of is the reason to tell, whatever its mounts left behind.
     let last_lines = last.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).finish();
     Err(StepError::Exit { code: exit.code, last_lines })
 }
 
-fn start(command: &Command, ground: &Ground<'_>, last: &Mutex<LastLines>) -> Result<Exit, StepError> {
+fn start(command: &Command, laid: &dyn Laid, ground: &Ground<'_>, last: &Mutex<LastLines>) -> Result<Exit, StepError> {
     make_working_dir(ground.root, &command.working_dir)?;
     ground.snapshotter.settle(ground.root)?;
     let output = |stream, bytes: &[u8]| {
         last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(bytes);
         ground.observer.event(&Event::Output { stream, bytes });
     };
-    Ok(ground.isolation.run(ground.root, command, &output, ground.cancel)?)
+    Ok(ground.isolation.run(ground.root, command, laid, &output, ground.cancel)?)
 }
 
 /// A working folder that a base image names and does not have is made, as the runtimes do.

@@ -1,10 +1,11 @@
 //! The terminal, or whatever the streams lead to.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use zuwai_builder::event::{Event, Observer, Stream};
+use zuwai_builder::event::{Event, Observer, StageName, Stream};
 
 use super::line::{Format, LogOptions, Verbosity, line};
 
@@ -22,7 +23,14 @@ struct Told {
     stages: Vec<(String, usize)>,
     /// The instruction that is being carried out.
     instruction: String,
+    /// The same of stages that are built side by side, by their places.
+    instructions: BTreeMap<usize, String>,
+    /// What commands of such stages have printed of lines that have not ended.
+    begun: BTreeMap<(usize, bool), Vec<u8>>,
 }
+
+/// Longer lines are told in pieces.
+const LONGEST_LINE: usize = 64 * 1024;
 
 impl Console {
     /// The seconds in the short form count from now.
@@ -39,9 +47,15 @@ impl Console {
         }
     }
 
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Told {
     /// The lines for an event. Where Kaniko has a line for the same thing, it is that one: people look for it.
-    fn lines(&self, event: &Event<'_>) -> Vec<(Verbosity, String)> {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+    fn lines(&mut self, event: &Event<'_>, options: LogOptions) -> Vec<(Verbosity, String)> {
+        let told = self;
         let info = |text: String| vec![(Verbosity::Info, text)];
         match event {
             Event::ContextFetching { location } => info(format!("Fetching build context {location}")),
@@ -68,7 +82,7 @@ impl Console {
                 lines.push((Verbosity::Debug, format!("Layer {digest}: {size} out of the cache")));
                 lines
             }
-            Event::CacheMissed { reason } if self.options.explain_cache || self.options.format == Format::Json => {
+            Event::CacheMissed { reason } if options.explain_cache || options.format == Format::Json => {
                 info(format!("No cached layer found for cmd {}: {reason}", told.instruction))
             }
             Event::CacheMissed { .. } => info(format!("No cached layer found for cmd {}", told.instruction)),
@@ -88,9 +102,31 @@ impl Console {
             _ => Vec::new(),
         }
     }
-}
 
-impl Told {
+    /// The same for a stage that is built beside others.
+    fn lines_in(&mut self, stage: usize, event: &Event<'_>, options: LogOptions) -> Vec<(Verbosity, String)> {
+        self.instruction = self.instructions.remove(&stage).unwrap_or_default();
+        let lines = self.lines(event, options);
+        self.instructions.insert(stage, std::mem::take(&mut self.instruction));
+        lines
+    }
+
+    /// The lines that have ended with what a command of such a stage has printed now.
+    fn ended(&mut self, stage: usize, stream: Stream, bytes: &[u8]) -> Vec<u8> {
+        let begun = self.begun.entry((stage, stream == Stream::Stderr)).or_default();
+        begun.extend_from_slice(bytes);
+        let end = begun.iter().rposition(|byte| *byte == b'\n').map_or(0, |place| place + 1);
+        let end = if begun.len() - end > LONGEST_LINE { begun.len() } else { end };
+        begun.drain(..end).collect()
+    }
+
+    /// What is left of them when something else happens in the stage.
+    fn rest(&mut self, stage: usize) -> Vec<(Stream, Vec<u8>)> {
+        let streams = [(Stream::Stdout, false), (Stream::Stderr, true)];
+        let rest = streams.map(|(stream, error)| (stream, self.begun.remove(&(stage, error)).unwrap_or_default()));
+        rest.into_iter().filter(|(_, bytes)| !bytes.is_empty()).collect()
+    }
+
     /// Which stage this base is, or -1 for an image.
     fn place_of(&self, base: &str) -> i64 {
         let base = base.to_lowercase();
@@ -102,16 +138,49 @@ impl Told {
 impl Observer for Console {
     fn event(&self, event: &Event<'_>) {
         if let Event::Output { stream, bytes } = event {
-            let _ = match stream {
-                Stream::Stdout => write(&mut io::stdout().lock(), bytes),
-                Stream::Stderr => write(&mut io::stderr().lock(), bytes),
-            };
+            write_to(*stream, bytes);
             return;
         }
-        for (verbosity, message) in self.lines(event) {
+        let lines = self.told().lines(event, self.options);
+        for (verbosity, message) in lines {
             self.tell(verbosity, &message);
         }
     }
+
+    /// Every line begins with the name of its stage, and is told whole.
+    fn event_in(&self, stage: StageName<'_>, event: &Event<'_>) {
+        let mut told = self.told();
+        if let Event::Output { stream, bytes } = event {
+            let bytes = told.ended(stage.index, *stream, bytes);
+            write_to(*stream, &labelled(stage, &bytes));
+            return;
+        }
+        for (stream, bytes) in told.rest(stage.index) {
+            write_to(stream, &labelled(stage, &bytes));
+        }
+        for (verbosity, message) in told.lines_in(stage.index, event, self.options) {
+            self.tell(verbosity, &format!("[{stage}] {message}"));
+        }
+    }
+}
+
+/// Lines with the stage's name before each; one that has not ended does then.
+fn labelled(stage: StageName<'_>, lines: &[u8]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        text.extend_from_slice(format!("[{stage}] ").as_bytes());
+        text.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
+        text.push(b'\n');
+    }
+    text
+}
+
+fn write_to(stream: Stream, bytes: &[u8]) {
+    // Nobody may be reading any more: that is no reason to stop a build.
+    let _ = match stream {
+        Stream::Stdout => write(&mut io::stdout().lock(), bytes),
+        Stream::Stderr => write(&mut io::stderr().lock(), bytes),
+    };
 }
 
 fn write(stream: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
@@ -153,7 +222,7 @@ mod tests {
     }
 
     fn said(console: &Console, event: &Event<'_>) -> String {
-        console.lines(event).into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("\n")
+        console.told().lines(event, console.options).into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("\n")
     }
 
     #[test]
@@ -191,6 +260,26 @@ mod tests {
             said(&console(), &event),
             format!("Layer {digest}: 12.3 MB in 1 entry, found in 0.02 s and packed in 1.23 s")
         );
+    }
+
+    #[test]
+    fn what_stages_print_side_by_side_is_told_by_whole_lines_with_their_names() {
+        let mut told = Told::default();
+        assert_eq!(told.ended(0, Stream::Stdout, b"one\ntw"), b"one\n");
+        assert_eq!(told.ended(1, Stream::Stdout, b"other"), b"");
+        assert_eq!(told.ended(0, Stream::Stdout, b"o\nthree"), b"two\n");
+        assert_eq!(told.rest(0), [(Stream::Stdout, b"three".to_vec())]);
+        assert_eq!(told.rest(0), []);
+        assert_eq!(told.ended(1, Stream::Stdout, &vec![b'x'; LONGEST_LINE]).len(), LONGEST_LINE + 5);
+        let (named, nameless) = (StageName { index: 3, name: Some("build") }, StageName { index: 4, name: None });
+        assert_eq!(labelled(named, b"a\n\nb"), b"[build] a\n[build] \n[build] b\n");
+        assert_eq!(labelled(nameless, b"a\n"), b"[stage-4] a\n");
+        let step = |text| Event::StepStarted { number: 1, total: 1, line: 1, text };
+        let options = console().options;
+        told.lines_in(0, &step("RUN a"), options);
+        told.lines_in(1, &step("RUN b"), options);
+        let lines = told.lines_in(0, &Event::Unpacking { base: "x" }, options);
+        assert_eq!(lines[0].1, "Unpacking rootfs as cmd RUN a requires it.");
     }
 
     #[test]

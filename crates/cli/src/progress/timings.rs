@@ -1,19 +1,27 @@
 //! What a build spent its time on, written to `$BENCHMARK_FILE` as Kaniko does: a table of nanoseconds by category.
-//! Categories that Kaniko has are called as it calls them.
+//! Categories that Kaniko has are called as it calls them. Of stages that are built side by side each one's time counts, so
+//! that the categories together may be more than the whole.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use zuwai_builder::event::{Event, Observer};
+use zuwai_builder::event::{Event, Observer, StageName};
 
 /// Hands every event on, and adds up the time between them.
 pub(crate) struct Timings<'a> {
     next: &'a dyn Observer,
     start: Instant,
-    clock: Mutex<Clock>,
+    clocks: Mutex<Clocks>,
+}
+
+struct Clocks {
+    /// Of everything but stages that are built side by side.
+    own: Clock,
+    /// Theirs, by their places.
+    stages: BTreeMap<usize, Clock>,
 }
 
 struct Clock {
@@ -40,34 +48,51 @@ impl<'a> Timings<'a> {
     /// Counts from now.
     pub(crate) fn new(next: &'a dyn Observer) -> Self {
         let start = Instant::now();
-        let clock = Clock { category: OTHER, since: start, instruction: OTHER, sums: BTreeMap::new() };
-        Self { next, start, clock: Mutex::new(clock) }
+        let clocks = Clocks { own: Clock::new(start), stages: BTreeMap::new() };
+        Self { next, start, clocks: Mutex::new(clocks) }
     }
 
     /// Writes the table as it is now.
     pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
-        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        clock.turn_to(OTHER);
-        clock.sums.insert(TOTAL, self.start.elapsed());
+        let mut clocks = self.clocks();
+        clocks.own.turn_to(OTHER);
+        let mut sums = clocks.own.sums.clone();
+        for (name, time) in clocks.stages.values().flat_map(|clock| &clock.sums) {
+            *sums.entry(name).or_default() += *time;
+        }
+        sums.insert(TOTAL, self.start.elapsed());
         let nanoseconds = |time: &Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let table: BTreeMap<_, _> = clock.sums.iter().map(|(name, time)| (*name, nanoseconds(time))).collect();
+        let table: BTreeMap<_, _> = sums.iter().map(|(name, time)| (*name, nanoseconds(time))).collect();
         std::fs::write(path, serde_json::to_string(&table)?)
+    }
+
+    fn clocks(&self) -> MutexGuard<'_, Clocks> {
+        self.clocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Observer for Timings<'_> {
     fn event(&self, event: &Event<'_>) {
-        self.clock.lock().unwrap_or_else(PoisonError::into_inner).note(event);
+        self.clocks().own.note(event);
         self.next.event(event);
+    }
+
+    fn event_in(&self, stage: StageName<'_>, event: &Event<'_>) {
+        self.clocks().stages.entry(stage.index).or_insert_with(|| Clock::new(Instant::now())).note(event);
+        self.next.event_in(stage, event);
     }
 }
 
 impl Clock {
+    fn new(since: Instant) -> Self {
+        Self { category: OTHER, since, instruction: OTHER, sums: BTreeMap::new() }
+    }
+
     fn note(&mut self, event: &Event<'_>) {
         match event {
             Event::ContextFetching { .. } => self.turn_to(CONTEXT),
             Event::ImageResolving { .. } => self.turn_to(RESOLVE),
-            Event::StageStarted { .. } | Event::Finished { .. } => self.turn_to(OTHER),
+            Event::StageStarted { .. } | Event::StageEnded { .. } | Event::Finished { .. } => self.turn_to(OTHER),
             Event::Unpacking { .. } => self.turn_to(UNPACK),
             Event::Unpacked { .. } => self.turn_to(self.instruction),
             Event::StepStarted { text, .. } => {

@@ -37,6 +37,23 @@ pub(in crate::isolation) fn lay(
     Ok(laid)
 }
 
+/// Lays one mount at another place than its own, in another root.
+pub(super) fn lay_at(
+    mount: &Mount<'_>,
+    place: &Path,
+    root: &RootFs,
+    aside: &Path,
+) -> Result<Box<dyn Laid>, MountError> {
+    let mut laid = Box::new(InPlace { guests: Vec::new() });
+    match laid.add_at(mount, place, root, aside) {
+        Ok(()) => Ok(laid),
+        Err(error) => {
+            let _ = laid.take_out();
+            Err(error)
+        }
+    }
+}
+
 /// See [`lay`].
 struct InPlace {
     guests: Vec<Guest>,
@@ -52,7 +69,11 @@ struct Guest {
 
 impl InPlace {
     fn add(&mut self, mount: &Mount<'_>, root: &RootFs, aside: &Path) -> Result<(), MountError> {
-        let target = &mount.target;
+        self.add_at(mount, &mount.target, root, aside)
+    }
+
+    fn add_at(&mut self, mount: &Mount<'_>, target: &Path, root: &RootFs, aside: &Path) -> Result<(), MountError> {
+        let target = &target.to_owned();
         let machine = |action| move |source: io::Error| MountError::Machine { target: target.clone(), action, source };
         let snapshot = |source| MountError::Root { target: target.clone(), source };
         fs::create_dir_all(aside).map_err(machine("make a folder for what is in the way"))?;
@@ -161,6 +182,7 @@ fn copy_tree(
         mode: None,
         parents: card,
         include: &below,
+        cancelled: None,
     };
     copy(&request, &folder).map(drop)
 }

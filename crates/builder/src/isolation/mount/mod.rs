@@ -1,7 +1,7 @@
 //! What RUN `--mount` lays into a root for one command, with the sources found: [`Mount`]. How it is laid is for the
 //! isolation ([`super::Isolation::lay`]). This folder holds the way without mount(2), which needs no right at all:
 //! things are put into the root before the command and taken out before anybody looks, so that the layer knows nothing of
-//! them.
+//! them. Where mounts can be had, `overlaid` adds what is better mounted: secrets, which then are never on a disk.
 //!
 //! What that way cannot do exactly: a folder that is mounted to read only can be written to (what is written is lost, as
 //! with `rw`), a tmpfs has the disk's size instead of its own, and a command can remove a mount point.
@@ -9,6 +9,7 @@
 mod agent;
 mod laid;
 mod lent;
+mod overlaid;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ use zuwai_snapshot::{Include, RootFs, SnapshotError};
 pub use self::agent::Agent;
 pub(super) use self::laid::{SCRIPTS, lay};
 pub(crate) use self::lent::reclaim;
+pub(super) use self::overlaid::lay_with_overlays;
 
 /// One mount for one command.
 pub struct Mount<'a> {
@@ -61,8 +63,42 @@ pub enum MountSource<'a> {
     Socket(&'a Agent, Card),
 }
 
+/// What an isolation that can mount lays over the root for a command's own processes, where nobody else ever sees it.
+pub struct Overlay {
+    /// Where: a path of the machine, without links. Something to mount on is there, unless it lies in one of the kernel's
+    /// folders, which the isolation makes itself.
+    pub place: PathBuf,
+    /// What.
+    pub source: OverlaySource,
+}
+
+/// What is laid over a place.
+pub enum OverlaySource {
+    /// A file that is nowhere but in memory, to read only.
+    Memory(Vec<u8>, Card),
+    /// A file of the machine, or a folder.
+    File(PathBuf),
+    /// The same for a folder.
+    Folder(PathBuf),
+}
+
+impl OverlaySource {
+    /// How many bytes of memory it takes, besides what every file does; at least one for a file.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            OverlaySource::Memory(content, _) => content.len().max(1),
+            OverlaySource::File(_) | OverlaySource::Folder(_) => 0,
+        }
+    }
+}
+
 /// Mounts that lie in a root.
 pub trait Laid {
+    /// What is still to be laid over the root for the command alone, in this order.
+    fn overlays(&self) -> &[Overlay] {
+        &[]
+    }
+
     /// Takes them out. The root is then what it was, but for what the command did beside them; folders of the machine
     /// have what the command did to them.
     fn take_out(self: Box<Self>) -> Result<(), MountError>;
