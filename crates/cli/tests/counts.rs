@@ -117,7 +117,10 @@ impl Stand {
         fs::write(context.join("Dockerfile"), subject.dockerfile).unwrap();
         for number in 0..FILES {
             // Not to be compressed to nothing, and the same every time.
-            let text: String = (0..40).map(|line| format!("{:x}\n", (number * 7919 + line) * 104_729)).collect();
+            let text = (0..40).fold(String::new(), |mut text, line| {
+                let _ = writeln!(text, "{:x}", (number * 7919 + line) * 104_729);
+                text
+            });
             fs::write(context.join(format!("file-{number}")), text).unwrap();
         }
         let cold = self.once(subject, &context, "cold");
