@@ -82,7 +82,8 @@ impl Counts {
         (name, Counts { requests, down, up, unpacked, layers })
     }
 
-    /// What is more than it may be. A time is a few bytes more or less in what is compressed, and in headers.
+    /// What is more than it may be. A time is a few bytes more or less in what is compressed, and in headers; and on a busy machine
+    /// what goes on side by side asks once more now and then.
     fn excess(&self, most: &Counts) -> Vec<String> {
         let roughly = |most: u64| most + most / 100 + 1024;
         let mut excess = Vec::new();
@@ -91,7 +92,7 @@ impl Counts {
                 excess.push(format!("{what}: {found}, and may be {most}"));
             }
         };
-        compare("requests", self.requests as u64, most.requests as u64);
+        compare("requests", self.requests as u64, most.requests as u64 + most.requests as u64 / 10);
         compare("bytes down", self.down, roughly(most.down));
         compare("bytes up", self.up, roughly(most.up));
         compare("entries unpacked", self.unpacked, most.unpacked);

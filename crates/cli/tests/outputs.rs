@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use zuwai_lab::base::{Base, mirror};
 use zuwai_lab::command::{self, must};
 use zuwai_lab::layout::text;
+use zuwai_lab::oracle::Dockerd;
 use zuwai_lab::registry::Options;
 use zuwai_lab::{Output, Person, Registry, Scratch, Who};
 
@@ -187,5 +188,20 @@ fn media_types_of_docker_and_oci_are_never_mixed_and_the_bases_layers_stay() {
         }
         // Whoever else reads it finds every blob to be what it is called.
         bench.registry.pull(&format!("app:{tag}"), &scratch.path().join(tag)).unwrap();
+    }
+}
+
+#[test]
+fn dockers_daemon_loads_an_archive_and_runs_what_is_in_it() {
+    let bench = Bench::new();
+    let words = ["-d", "example.com/team/app:1", "--no-push", "--tar-path=image.tar"];
+    let dockerfile =
+        "FROM busybox\nCOPY Dockerfile /said\nENV WHO=docker\nCMD [\"sh\", \"-c\", \"head -n1 /said; echo $WHO\"]\n";
+    bench.build(dockerfile, &words).success().unwrap();
+    bench.script("gzip -k image.tar");
+    for archive in ["image.tar", "image.tar.gz"] {
+        let daemon = Dockerd::start(&bench.mirror).unwrap();
+        let said = daemon.load_and_run(&bench.context().join(archive), "example.com/team/app:1").unwrap();
+        assert_eq!(said, "FROM busybox\ndocker\n", "{archive}");
     }
 }

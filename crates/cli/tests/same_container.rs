@@ -290,7 +290,7 @@ fn moments() -> Vec<String> {
     let mut seed = u64::from(now.subsec_nanos()) | 1;
     let mut next = || {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        format!("{}.{:03}", (seed >> 40) % 2, (seed >> 20) % 1000)
+        format!("0.{:03}", (seed >> 20) % 800)
     };
     (0..12).map(|_| next()).collect()
 }
@@ -303,7 +303,8 @@ build one Dockerfile
 for moment in {}; do
   echo \"killed after $moment\"
   build killed Dockerfile > /out/log 2>&1 & builder=$!
-  sleep $moment; kill -KILL $(cat /proc/$builder/task/$builder/children) 2> /dev/null; wait; rm -rf /out/killed
+  sleep $moment; kill -KILL $(cat /proc/$builder/task/$builder/children 2> /dev/null) 2> /dev/null || echo ended before
+  wait; rm -rf /out/killed
 done
 build two Dockerfile; list > /out/after",
         moments().join(" ")
@@ -333,7 +334,7 @@ fn a_link_of_the_base_where_the_container_has_a_folder_with_a_mount_stays_in_the
 fn what_is_ignored_by_a_pattern_stays_in_the_container_and_out_of_the_image() {
     let (output, scratch) = run("
 mkdir -p /srv/cache1 /srv/other && echo own > /srv/cache1/own; list > /out/before
-build patterns patterns '--ignore-path=/srv/cache*' '--ignore-path=/t[a-m]p/x?'; cat /srv/cache1/own; rm -f /srv/cache1/new /srv/cache2/x
+build patterns patterns '--ignore-path=/srv/cache*' '--ignore-path=/t[a-m]p/x?'; cat /srv/cache1/own; rm -f /srv/cache1/new /tmp/xy
 rm -rf /srv/cache2; list > /out/after");
     assert!(output.out().contains("patterns: 0\nown\n"), "{output}");
     assert_as_before(&output, &scratch);

@@ -32,10 +32,9 @@ struct Agent {
 }
 
 impl Agent {
-    fn start(scratch: &Scratch) -> Self {
-        let folder = scratch.folder("agent").unwrap();
+    /// Started so: an agent answers nobody but root and whoever it belongs to.
+    fn start(folder: PathBuf, mut agent: Command) -> Self {
         let (socket, key) = (folder.join("socket"), folder.join("key"));
-        let mut agent = Command::new("ssh-agent");
         agent.args(["-D", "-a"]).arg(&socket);
         let mut server = Server::start(&agent, &folder.join("log")).unwrap();
         server.wait_for_file(&socket).unwrap();
@@ -80,7 +79,7 @@ fn check(output: Output, agent: &Agent) {
 #[test]
 fn commands_speak_to_the_agent_in_a_container() {
     let (scratch, registry) = (Scratch::new().unwrap(), mirror(&[Base::Busybox], &Options::default()).unwrap());
-    let agent = Agent::start(&scratch);
+    let agent = Agent::start(scratch.folder("agent").unwrap(), Command::new("ssh-agent"));
     let executor = Executor::new(Path::new(BINARY)).unwrap();
     let container = executor.container().mount(&context(&scratch), "/workspace").mount(&agent.folder, "/lab/agent");
     let mut words = flags(&registry, Path::new("/lab/agent/socket"));
@@ -91,12 +90,12 @@ fn commands_speak_to_the_agent_in_a_container() {
 #[test]
 fn commands_speak_to_the_agent_in_namespaces() {
     let (scratch, registry) = (Scratch::new().unwrap(), mirror(&[Base::Busybox], &Options::default()).unwrap());
-    let agent = Agent::start(&scratch);
     let context = context(&scratch);
     for who in [Who::Root, Who::User] {
         let person = Person::new(Path::new(BINARY), who).unwrap();
         person.own(&context).unwrap();
-        person.own(&agent.folder).unwrap();
+        let folder = person.folder("agent").unwrap();
+        let agent = Agent::start(folder.clone(), person.start(Path::new("/usr/bin/ssh-agent"), &folder));
         let mut zuwai = person.zuwai(&context);
         zuwai.args(["build", "--isolation=namespace", "--no-push", "."]);
         zuwai.args(flags(&registry, &agent.folder.join("socket")));
