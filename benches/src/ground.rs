@@ -49,7 +49,8 @@ impl Ground {
 impl Drop for Ground {
     fn drop(&mut self) {
         if self.mounted
-            && let Err(error) = run(Command::new("umount").arg(&self.path))
+            // A bench may still hold a folder of it open; it goes when that is closed.
+            && let Err(error) = run(Command::new("umount").arg("--lazy").arg(&self.path))
         {
             eprintln!("{error:#}");
         }
