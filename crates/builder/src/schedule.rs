@@ -62,7 +62,9 @@ struct SideBySide<'a> {
 struct State<'a> {
     /// Not begun, in the order of the plan.
     waiting: Vec<&'a PlannedStage<'a>>,
-    ended: BTreeSet<usize>,
+    /// Not ended. Stages of the Dockerfile that the plan leaves out, since what others take of them is in the cache, are
+    /// nobody's to wait for.
+    open: BTreeSet<usize>,
     /// Threads that are at it.
     threads: usize,
     /// Of the target, or of whoever failed first.
@@ -71,8 +73,8 @@ struct State<'a> {
 
 impl<'a> SideBySide<'a> {
     fn new(shop: &'a Workshop<'a>, plan: &'a Plan<'a>, done: &'a Done) -> Self {
-        let waiting = plan.stages.iter().collect();
-        let state = State { waiting, ended: BTreeSet::new(), threads: 0, result: None };
+        let open = plan.stages.iter().map(|stage| stage.index).collect();
+        let state = State { waiting: plan.stages.iter().collect(), open, threads: 0, result: None };
         Self { shop, plan, done, stop: Cancel::default(), state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -111,7 +113,7 @@ impl<'a> SideBySide<'a> {
             let observer = InStage { stage, observer: self.shop.tools.observer };
             let result = stage::build(self.shop, self.plan, planned, self.done, &observer, &self.stop);
             let mut state = self.state();
-            state.ended.insert(planned.index);
+            state.open.remove(&planned.index);
             match result {
                 Ok(image) if planned.is_target => state.result = Some(Ok(image)),
                 Ok(_) => {}
@@ -128,7 +130,7 @@ impl<'a> SideBySide<'a> {
     fn next(&self) -> Option<&'a PlannedStage<'a>> {
         let mut state = self.state();
         while !state.waiting.is_empty() && !self.stop.is_cancelled() {
-            let ready = state.waiting.iter().position(|stage| stage.needs().all(|index| state.ended.contains(&index)));
+            let ready = state.waiting.iter().position(|stage| !stage.needs().any(|index| state.open.contains(&index)));
             if let Some(place) = ready {
                 return Some(state.waiting.remove(place));
             }

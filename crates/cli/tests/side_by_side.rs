@@ -114,6 +114,25 @@ fn caches_that_stages_name_in_another_order_do_not_make_them_wait_for_ever() {
     assert!(output.err().contains("the cache a is mounted twice in one command"), "{output}");
 }
 
+#[test]
+fn nobody_waits_for_a_stage_of_which_all_is_in_the_cache() {
+    let laptop = Laptop::new(Who::User);
+    let build = |version: &str| {
+        let mut zuwai = laptop.zuwai(&format!(
+            "FROM busybox AS tools\nRUN echo tool > /tool && touch -d @1000000000 /tool\n\
+             FROM busybox AS one\nCOPY --from=tools /tool /\nRUN cat /tool > /one && echo one {version}\n\
+             FROM busybox AS two\nCOPY --from=tools /tool /\nRUN cat /tool > /two && echo two {version}\n\
+             FROM busybox\nCOPY --from=one /one /\nCOPY --from=two /two /\n"
+        ));
+        zuwai.args(["--cache=true", "--cache-copy-layers", "--cache-repo=oci:cache"]);
+        command::run(&mut zuwai, LIMIT).unwrap().success().unwrap()
+    };
+    build("1");
+    let output = build("2");
+    assert!(!output.err().contains("RUN echo tool"), "{output}");
+    assert!(output.out().contains("[one] one 2\n") && output.out().contains("[two] two 2\n"), "{output}");
+}
+
 /// A stage that several begin with, stages in a row, an image that two stages copy from, and a heredoc in each.
 const MANY: &str = "FROM busybox AS base
 RUN echo base > /base && touch -d @1000000000 /base
