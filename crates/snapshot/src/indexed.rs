@@ -42,11 +42,15 @@ impl Indexed {
         distrustful
     }
 
+    /// Whether an unmoved time proves anything, by the rule of the mode and on this filesystem.
+    fn trusts_times(&self, root: &RootFs) -> bool {
+        self.mode != SnapshotMode::Full || *self.trusted.get_or_init(|| clock::ctime_is_trusted(root.beneath().root()))
+    }
+
     fn rules(&self, root: &RootFs, hash_from: i64) -> Rules {
         Rules {
             mode: self.mode,
-            trusted: self.mode != SnapshotMode::Full
-                || *self.trusted.get_or_init(|| clock::ctime_is_trusted(root.beneath().root())),
+            trusted: self.trusts_times(root),
             safe_before: self.safe_before.load(Ordering::Relaxed),
             hash_from,
         }
@@ -174,6 +178,10 @@ impl Snapshotter for Indexed {
     }
 
     fn settle(&self, root: &RootFs) -> Result<()> {
+        if !self.trusts_times(root) {
+            // Every entry will be hashed, however early it changes.
+            return Ok(());
+        }
         let now = clock::wait_past(root.beneath().root(), self.newest);
         self.safe_before.store(low(now), Ordering::Relaxed);
         Ok(())

@@ -120,9 +120,7 @@ fn look_everywhere(
     report: Report,
 ) -> Result<Seen> {
     let look = Look::new(index, beneath, ignore, rules);
-    let mut lookers: Vec<Looker<'_, '_>> = (0..walk::threads()).map(|_| Looker::new(&look)).collect();
-    let root = Folder::root(index.len() > 1);
-    walk::walk(root, &mut lookers)?;
+    let lookers = walk::walk(Folder::root(index.len() > 1), || Looker::new(&look))?;
     let found = lookers.into_iter().map(|looker| looker.found).collect();
     Ok(conclude(index, look.into_parts(), found, ignore, report))
 }

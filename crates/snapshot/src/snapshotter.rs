@@ -24,6 +24,7 @@ pub trait Snapshotter: Send + Sync {
 
     /// Returns once every change made from now on will bear a later time than anything the last look saw: to be called
     /// after a look and before the next command starts. A few milliseconds at most. Where the clock of the filesystem
-    /// does not get there (a time in the future), it returns as well, and the next look hashes those entries.
+    /// does not get there (a time in the future), or its times prove nothing, it returns as well, and the next look hashes
+    /// those entries.
     fn settle(&self, root: &RootFs) -> Result<()>;
 }

@@ -1,8 +1,10 @@
 //! Work that makes more work, done by as many threads as there are cores: a walk over folders. Each thread keeps what it
 //! finds to itself (depth first, so that few folders are open at once) and gives the older half away when another is idle.
+//! What is done sooner than threads are worth is done by the caller's alone.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::Result;
 
@@ -15,15 +17,43 @@ pub(crate) trait Worker: Send {
     fn work(&mut self, task: Self::Task, more: &mut Vec<Self::Task>) -> Result<()>;
 }
 
-/// How many threads a walk has.
-pub(crate) fn threads() -> usize {
+/// So long the caller's thread works alone: some times what it takes to start another and to see it end.
+const ALONE: Duration = Duration::from_micros(300);
+
+/// How many threads a walk has once it is worth it.
+fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(16)
 }
 
-/// Does the first task and everything that comes of it, with one thread for each worker. The first error ends the walk.
-pub(crate) fn walk<W: Worker>(first: W::Task, workers: &mut [W]) -> Result<()> {
+/// Does the first task and everything that comes of it, with one thread for each worker that is made. The first error
+/// ends the walk.
+pub(crate) fn walk<W: Worker>(first: W::Task, worker: impl Fn() -> W) -> Result<Vec<W>> {
+    walk_by(first, worker, ALONE, threads)
+}
+
+fn walk_by<W: Worker>(
+    first: W::Task,
+    worker: impl Fn() -> W,
+    alone: Duration,
+    threads: impl Fn() -> usize,
+) -> Result<Vec<W>> {
+    let mut workers = vec![worker()];
+    let mut tasks = vec![first];
+    let start = Instant::now();
+    while let Some(task) = tasks.pop() {
+        workers[0].work(task, &mut tasks)?;
+        if start.elapsed() >= alone && !tasks.is_empty() {
+            workers.resize_with(threads(), &worker);
+            together(tasks, &mut workers)?;
+            break;
+        }
+    }
+    Ok(workers)
+}
+
+fn together<W: Worker>(tasks: Vec<W::Task>, workers: &mut [W]) -> Result<()> {
     let pool = Pool {
-        queue: Mutex::new(Queue { tasks: vec![first], waiting: 0 }),
+        queue: Mutex::new(Queue { tasks, waiting: 0 }),
         ready: Condvar::new(),
         hungry: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
@@ -140,25 +170,36 @@ mod tests {
             if task == 77 {
                 return Err(crate::SnapshotError::Ignored { path: "/".into() });
             }
-            if task < 14 {
+            if task < 14 || (70..77).contains(&task) {
                 more.extend([task + 1, task + 1]);
             }
             Ok(())
         }
     }
 
+    /// By that many threads from the beginning.
+    fn count(first: u32, threads: usize) -> Result<Vec<Counter>> {
+        walk_by(first, || Counter(0), Duration::ZERO, || threads)
+    }
+
     #[test]
     fn every_task_is_done_once_whatever_the_number_of_threads() {
         for threads in [1, 2, 3, 8] {
-            let mut workers: Vec<Counter> = (0..threads).map(|_| Counter(0)).collect();
-            walk(0, &mut workers).unwrap();
+            let workers = count(0, threads).unwrap();
+            assert_eq!(workers.len(), threads);
             assert_eq!(workers.iter().map(|counter| counter.0).sum::<u64>(), (1 << 15) - 1);
         }
     }
 
     #[test]
+    fn what_is_done_soon_is_done_without_another_thread() {
+        let workers = walk_by(0, || Counter(0), Duration::from_mins(1), || panic!("nobody asks for threads")).unwrap();
+        assert_eq!(workers.iter().map(|counter| counter.0).collect::<Vec<_>>(), [(1 << 15) - 1]);
+    }
+
+    #[test]
     fn an_error_ends_the_walk() {
-        let mut workers = [Counter(0), Counter(0)];
-        assert!(walk(77, &mut workers).is_err());
+        assert!(count(77, 2).is_err());
+        assert!(count(70, 2).is_err(), "behind others");
     }
 }
