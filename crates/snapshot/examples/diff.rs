@@ -53,6 +53,7 @@ fn diff(folder: &Path, layer: &Path, command: &[String]) -> Result<(), Box<dyn s
             ChangeKind::Add => 'A',
             ChangeKind::Modify => 'M',
             ChangeKind::Delete => 'D',
+            ChangeKind::Linked => 'L',
         };
         println!("{letter} {}", change.path.display());
     }

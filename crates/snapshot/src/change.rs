@@ -23,6 +23,9 @@ pub enum ChangeKind {
     Modify,
     /// It is gone, with everything below it.
     Delete,
+    /// It is as it was, and so is what it names, but another name of that file is new or changed: it is in the layer as a
+    /// hard link, so that the two stay one file.
+    Linked,
 }
 
 /// Where a look looks.

@@ -24,7 +24,7 @@ pub struct Case {
     pub name: &'static str,
     /// Does it, to the folder given.
     happen: fn(&Path),
-    /// What every mode that promises it must find: `A`, `M` or `D` and the path, one each.
+    /// What every mode that promises it must find: `A`, `M`, `D` or `L` and the path, one each.
     found: &'static [&'static str],
     /// The modes that promise it.
     by: Promise,
@@ -59,7 +59,7 @@ pub const CASES: &[Case] = &[
         "a hard link is added",
         Promise::All,
         |root| fs::hard_link(root.join("etc/passwd"), root.join("etc/link")).unwrap(),
-        &["M /etc", "A /etc/link", "M /etc/passwd"],
+        &["M /etc", "A /etc/link", "L /etc/passwd"],
     ),
     case(
         "a hard link is removed",
@@ -71,7 +71,7 @@ pub const CASES: &[Case] = &[
         "a hard link is renamed",
         Promise::All,
         |root| fs::rename(root.join("usr/bin/link"), root.join("usr/bin/other")).unwrap(),
-        &["M /usr/bin", "D /usr/bin/link", "A /usr/bin/other", "M /usr/bin/tool"],
+        &["M /usr/bin", "D /usr/bin/link", "A /usr/bin/other", "L /usr/bin/tool"],
     ),
     case(
         "a hard link becomes a file of its own with the same content",
@@ -368,6 +368,7 @@ impl Case {
                     ChangeKind::Add => 'A',
                     ChangeKind::Modify => 'M',
                     ChangeKind::Delete => 'D',
+                    ChangeKind::Linked => 'L',
                 };
                 format!("{letter} {}", change.path.display())
             })

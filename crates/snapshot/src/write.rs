@@ -7,7 +7,8 @@
 //! * folders have a slash behind their name; the folders above an entry are in the layer, changed or not
 //!   ([`Parents::Always`]), except the root itself;
 //! * times are whole seconds, rounded down; owners are numbers alone; ustar where it fits, PAX where it must;
-//! * of a file with several names in the layer the first is the file and the others are hard links to it.
+//! * of a file with several names in the layer the first that is new or changed is the file, and the others are hard links to
+//!   it; those that are as they were and sort before it stand right behind it.
 //!
 //! Different on purpose: extended attributes other than `security.capability` are kept; a hard link to an unchanged
 //! file stays a hard link (overlayfs breaks it); a name beginning with `.wh.` is an error.
@@ -140,6 +141,8 @@ struct Packer<'a> {
     folders: HashSet<PathBuf>,
     /// Files with several names: the name under which they are in the layer, and the hash of their content.
     links: HashMap<(u64, u64), (Vec<u8>, [u8; 16])>,
+    /// Names that are as they were, until one that is new or changed of the same file is in the layer.
+    waiting: HashMap<(u64, u64), Vec<(u32, &'a Path)>>,
     sockets: Vec<PathBuf>,
 }
 
@@ -165,11 +168,12 @@ impl<'a> Packer<'a> {
             folder: None,
             folders: HashSet::new(),
             links: HashMap::new(),
+            waiting: HashMap::new(),
             sockets: Vec::new(),
         }
     }
 
-    fn pack(&mut self, changes: &[Change]) -> Result<()> {
+    fn pack(&mut self, changes: &'a [Change]) -> Result<()> {
         let mut order: Vec<u32> = (0..).take(changes.len()).collect();
         if !changes.is_sorted() {
             order.sort_by(|&left, &right| changes[left as usize].cmp(&changes[right as usize]));
@@ -179,10 +183,12 @@ impl<'a> Packer<'a> {
             if change.path.file_name().is_none() {
                 continue;
             }
-            if self.options.parents == Parents::Always {
-                self.parents(&change.path)?;
+            if change.kind == ChangeKind::Linked && self.waits(at, &change.path)? {
+                continue;
             }
-            self.change(at, change)?;
+            if let Some(identity) = self.change(at, change)? {
+                self.others(identity)?;
+            }
         }
         if let Some(first) = self.sockets.first() {
             let others = match self.sockets.len() {
@@ -196,10 +202,38 @@ impl<'a> Packer<'a> {
         self.hand_on(Path::new("/"))
     }
 
-    /// Puts the folders above a path into the layer, if they are not there yet.
+    /// Whether an unchanged name must wait: it is a hard link, once there is something in the layer to link to.
+    fn waits(&mut self, at: u32, path: &'a Path) -> Result<bool> {
+        match self.stat(path) {
+            Ok(stat) if !self.links.contains_key(&identity(&stat)) => {
+                self.waiting.entry(identity(&stat)).or_default().push((at, path));
+                Ok(true)
+            }
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
+            Err(error) => Err(SnapshotError::path("pack", path, error)),
+        }
+    }
+
+    /// Writes the names that waited for this file. One that names something else by now is for the next look to tell.
+    fn others(&mut self, file: (u64, u64)) -> Result<()> {
+        if !self.links.contains_key(&file) {
+            return Ok(());
+        }
+        for (at, path) in self.waiting.remove(&file).unwrap_or_default() {
+            self.parents(path)?;
+            match self.stat(path) {
+                Ok(stat) if identity(&stat) == file => drop(self.entry(Some(at), path, &stat)?),
+                Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                Err(error) => return Err(SnapshotError::path("pack", path, error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the folders above a path into the layer, if they are to be there and are not yet.
     fn parents(&mut self, path: &Path) -> Result<()> {
         let above = path.parent().unwrap_or(Path::new("/"));
-        if above.file_name().is_none() || self.folders.contains(above) {
+        if self.options.parents == Parents::Changed || above.file_name().is_none() || self.folders.contains(above) {
             return Ok(());
         }
         self.parents(above)?;
@@ -211,31 +245,30 @@ impl<'a> Packer<'a> {
         }
     }
 
-    fn change(&mut self, at: u32, change: &Change) -> Result<()> {
+    /// Writes one change, and says which file it was.
+    fn change(&mut self, at: u32, change: &Change) -> Result<Option<(u64, u64)>> {
         let path = &change.path;
+        self.parents(path)?;
         let name = path.file_name().expect("changes without a name were left out").as_bytes();
         if change.kind == ChangeKind::Delete {
-            return self.whiteout(path);
+            return self.whiteout(path).map(|()| None);
         }
         if name.starts_with(whiteout::PREFIX) {
             return Err(SnapshotError::WhiteoutName { path: path.clone() });
         }
-        let gone = match self.stat(path) {
-            Ok(stat) if stat.kind() == Kind::Socket => {
-                self.sockets.push(path.clone());
-                return if change.kind == ChangeKind::Modify { self.whiteout(path) } else { Ok(()) };
+        let was_there = change.kind != ChangeKind::Add;
+        match self.stat(path) {
+            Ok(stat) if stat.kind() == Kind::Socket => self.sockets.push(path.clone()),
+            Ok(stat) if self.entry(Some(at), path, &stat)? => return Ok(Some(identity(&stat))),
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                self.written.warnings.push(format!("{} went away before it was packed", path.display()));
             }
-            Ok(stat) => !self.entry(Some(at), path, &stat)?,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => true,
             Err(error) => return Err(SnapshotError::path("pack", path, error)),
-        };
-        if gone {
-            self.written.warnings.push(format!("{} went away before it was packed", path.display()));
-            if change.kind == ChangeKind::Modify {
-                return self.whiteout(path);
-            }
         }
-        Ok(())
+        if was_there {
+            self.whiteout(path)?;
+        }
+        Ok(None)
     }
 
     fn whiteout(&mut self, path: &Path) -> Result<()> {
@@ -291,7 +324,7 @@ impl<'a> Packer<'a> {
         }
         if stat.nlink > 1
             && kind != Kind::Dir
-            && let Some((first, known)) = self.links.get(&(stat.dev, stat.ino))
+            && let Some((first, known)) = self.links.get(&identity(stat))
         {
             (typeflag, link, hash) = (b'1', first.clone(), *known);
         }
@@ -312,7 +345,7 @@ impl<'a> Packer<'a> {
         }
         self.written.entries += 1;
         if stat.nlink > 1 && kind != Kind::Dir && typeflag != b'1' {
-            self.links.insert((stat.dev, stat.ino), (name, hash));
+            self.links.insert(identity(stat), (name, hash));
         }
         if let Some(change) = at {
             let attributes = attributes::digest(&attributes);
@@ -333,7 +366,8 @@ impl<'a> Packer<'a> {
             gid: stat.gid,
             size: if kind == b'0' { stat.size } else { 0 },
             mtime: self.options.latest_mtime.map_or(mtime, |latest| mtime.min(latest)),
-            device: if matches!(kind, b'3' | b'4') { stat.rdev } else { (0, 0) },
+            // Of a hard link as well.
+            device: if matches!(stat.kind(), Kind::CharDevice | Kind::BlockDevice) { stat.rdev } else { (0, 0) },
             attributes,
         };
         header.write(&mut self.piece)
@@ -385,4 +419,9 @@ impl<'a> Packer<'a> {
         let bytes = std::mem::replace(&mut self.piece, next);
         self.blocks.send(Piece { bytes, path: path.to_path_buf() }).map_err(|_| Ended.into())
     }
+}
+
+/// What names of the same file have in common.
+fn identity(stat: &Stat) -> (u64, u64) {
+    (stat.dev, stat.ino)
 }

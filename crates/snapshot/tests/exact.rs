@@ -41,6 +41,7 @@ fn text(changes: &[Change]) -> Vec<String> {
         ChangeKind::Add => 'A',
         ChangeKind::Modify => 'M',
         ChangeKind::Delete => 'D',
+        ChangeKind::Linked => 'L',
     };
     changes.iter().map(|change| format!("{} {}", letter(change), change.path.display())).collect()
 }

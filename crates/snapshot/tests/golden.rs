@@ -1,5 +1,5 @@
 //! A layer of everything that is awkward in a tar archive, held to the digest of what containerd 1.6.20 (`ctr snapshots
-//! diff`, the packer that `BuildKit` uses) wrote for the same changes.
+//! diff`, the packer that `BuildKit` uses) wrote for the same changes. `containerd.rs` asks it anew, for generated changes.
 //!
 //! The `BuildKit` within dockerd 20.10 packs otherwise, with Docker's older packer: modes with the bits of the type, names of
 //! owners as the machine of the build has them, whiteouts of mode 0600 with the time of day, opaque markers, and files that

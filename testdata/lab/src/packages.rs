@@ -33,6 +33,7 @@ pub const PACKAGES: &[Package] = &[
     package("aardvark-dns", &[]),
     // Other builders.
     package("docker.io", &["dockerd", "docker"]),
+    package("containerd", &["containerd", "ctr"]),
     package("buildah", &["buildah"]),
     // Images: moved, looked at, made.
     package("skopeo", &["skopeo"]),

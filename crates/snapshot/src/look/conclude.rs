@@ -168,7 +168,7 @@ impl Told {
                 shape.is_some_and(|shape| is_linked(shape) && self.relinked.contains(&(shape.dev, node.ino)))
             }
         });
-        self.changed.extend(linked.map(|id| (id, ChangeKind::Modify)));
+        self.changed.extend(linked.map(|id| (id, ChangeKind::Linked)));
     }
 
     fn changes(&self, index: &Index, ignore: &Ignore) -> Vec<Change> {
