@@ -62,6 +62,12 @@ pub const CASES: &[Case] = &[
         &["M /etc", "A /etc/link", "L /etc/passwd"],
     ),
     case(
+        "a hard link is added in another folder",
+        Promise::All,
+        |root| fs::hard_link(root.join("etc/passwd"), root.join("srv/link")).unwrap(),
+        &["L /etc/passwd", "M /srv", "A /srv/link"],
+    ),
+    case(
         "a hard link is removed",
         Promise::All,
         |root| fs::remove_file(root.join("usr/bin/link")).unwrap(),
@@ -123,6 +129,12 @@ pub const CASES: &[Case] = &[
         &["M /empty"],
     ),
     case(
+        "an extended attribute is removed",
+        Promise::Full,
+        |root| rustix::fs::lremovexattr(root.join("usr/share/doc/a"), "user.note").unwrap(),
+        &["M /usr/share/doc/a"],
+    ),
+    case(
         "a capability is set",
         Promise::Full,
         // Version 2, effective, CAP_NET_RAW.
@@ -147,6 +159,16 @@ pub const CASES: &[Case] = &[
             set_attribute(&root.join("etc/passwd"), "system.posix_acl_access", &acl);
         },
         &["M /etc/passwd"],
+    ),
+    case(
+        "a default ACL is set",
+        Promise::Full,
+        |root| {
+            // user::rwx, group::r-x, other::r-x.
+            let acl = b"\x02\0\0\0\x01\0\x07\0\xff\xff\xff\xff\x04\0\x05\0\xff\xff\xff\xff\x20\0\x05\0\xff\xff\xff\xff";
+            set_attribute(&root.join("empty"), "system.posix_acl_default", acl);
+        },
+        &["M /empty"],
     ),
     case(
         "a time is moved back",
@@ -245,6 +267,43 @@ pub const CASES: &[Case] = &[
             set_time(&root.join("bin"), long_ago());
         },
         &["M /bin"],
+    ),
+    case(
+        "two files of the same size and time change places",
+        Promise::Full,
+        |root| change_places(root, "etc/passwd", "usr/bin/tool"),
+        &["M /etc/passwd", "L /usr/bin/link", "M /usr/bin/tool"],
+    ),
+    case(
+        "two folders change places",
+        Promise::All,
+        |root| change_places(root, "usr/bin", "usr/share"),
+        &[
+            "A /usr/bin/doc",
+            "A /usr/bin/doc/a",
+            "A /usr/bin/doc/b",
+            "D /usr/bin/link",
+            "D /usr/bin/tool",
+            "D /usr/share/doc",
+            "A /usr/share/link",
+            "A /usr/share/tool",
+        ],
+    ),
+    case(
+        "a folder is renamed",
+        Promise::All,
+        |root| fs::rename(root.join("usr/share"), root.join("usr/other")).unwrap(),
+        &["M /usr", "A /usr/other", "A /usr/other/doc", "A /usr/other/doc/a", "A /usr/other/doc/b", "D /usr/share"],
+    ),
+    case(
+        "a folder is renamed and renamed back",
+        Promise::All,
+        |root| {
+            fs::rename(root.join("usr/share"), root.join("usr/other")).unwrap();
+            fs::rename(root.join("usr/other"), root.join("usr/share")).unwrap();
+            set_time(&root.join("usr"), long_ago());
+        },
+        &[],
     ),
     case("a folder is deleted", Promise::All, |root| fs::remove_dir_all(root.join("usr")).unwrap(), &["D /usr"]),
     case(
@@ -403,6 +462,7 @@ fn plant(root: &Path) {
     fs::write(root.join("usr/share/doc/b"), "").unwrap();
     fs::hard_link(root.join("usr/bin/tool"), root.join("usr/bin/link")).unwrap();
     symlink("usr/bin", root.join("bin")).unwrap();
+    set_attribute(&root.join("usr/share/doc/a"), "user.note", b"x");
     let (private, null) = (Mode::from(0o600), rustix::fs::makedev(1, 3));
     rustix::fs::mknodat(CWD, root.join("srv/device"), FileType::CharacterDevice, private, null).unwrap();
     mode(&root.join("srv/device"), 0o600);
@@ -437,6 +497,15 @@ fn rename_over_unseen(root: &Path) {
     set_time(&root.join("etc/new"), long_ago());
     fs::rename(root.join("etc/new"), root.join("etc/passwd")).unwrap();
     set_time(&root.join("etc"), long_ago());
+}
+
+/// With the times of the folders above put back.
+fn change_places(root: &Path, left: &str, right: &str) {
+    let exchange = rustix::fs::RenameFlags::EXCHANGE;
+    rustix::fs::renameat_with(CWD, root.join(left), CWD, root.join(right), exchange).unwrap();
+    for name in [left, right] {
+        set_time(root.join(name).parent().unwrap(), long_ago());
+    }
 }
 
 fn break_link(root: &Path) {

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{Seek, Write};
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -115,6 +115,52 @@ fn a_mount_appears(mode: SnapshotMode) {
     assert_eq!(seen, ["M /other"], "{mode}");
     fs::write(tmp.path().join("d/below/file"), "changed").unwrap();
     assert_eq!(look(&mut *snapshotter, &root), ["M /d/below/file"], "{mode}: what was hidden is known still");
+}
+
+#[test]
+fn a_file_that_something_is_mounted_over_is_neither_changed_nor_gone() {
+    for mode in MODES {
+        let tmp = tempfile::tempdir().unwrap();
+        let at = tmp.path().join("hosts");
+        fs::write(&at, "own").unwrap();
+        fs::write(tmp.path().join("other"), "somebody's").unwrap();
+        let root = open(tmp.path(), &[]);
+        let mut snapshotter = known_by(mode, &root);
+        rustix::mount::mount_bind(tmp.path().join("other"), &at).unwrap();
+        let hidden = look(&mut *snapshotter, &root);
+        rustix::mount::unmount(&at, rustix::mount::UnmountFlags::DETACH).unwrap();
+        assert_eq!(hidden, [""; 0], "{mode}");
+        fs::write(&at, "changed").unwrap();
+        assert_eq!(look(&mut *snapshotter, &root), ["M /hosts"], "{mode}: what was hidden is known still");
+    }
+}
+
+/// Kaniko's documentation of `--snapshot-mode`: with `redo` the time, size, mode, owner and group of a file decide, with
+/// `time` its time alone.
+#[test]
+fn redo_reads_no_content_and_time_looks_at_nothing_but_the_time() {
+    type Happening = (&'static str, fn(&Path), &'static [&'static str]);
+    let happen: [Happening; 3] = [
+        ("content", |path| fs::write(path, "dcba").unwrap(), &[]),
+        ("mode", |path| fs::set_permissions(path, fs::Permissions::from_mode(0o4711)).unwrap(), &["M /file"]),
+        ("size", |path| fs::write(path, "longer").unwrap(), &["M /file"]),
+    ];
+    for mode in [SnapshotMode::Redo, SnapshotMode::Time] {
+        for (what, happen, found) in happen {
+            let tmp = tempfile::tempdir().unwrap();
+            let path = tmp.path().join("file");
+            fs::write(&path, "abcd").unwrap();
+            let time = fs::metadata(&path).unwrap().modified().unwrap();
+            let root = open(tmp.path(), &[]);
+            let mut snapshotter = known_by(mode, &root);
+            happen(&path);
+            fs::File::open(&path).unwrap().set_modified(time).unwrap();
+            let found = if mode == SnapshotMode::Redo { found } else { &[] };
+            assert_eq!(look(&mut *snapshotter, &root), *found, "{mode}: {what}");
+            fs::File::open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+            assert_eq!(look(&mut *snapshotter, &root), ["M /file"], "{mode}: the time");
+        }
+    }
 }
 
 #[test]

@@ -158,6 +158,68 @@ proptest! {
     }
 }
 
+/// An overlay whose lower folder holds a tree, mounted as long as this value lives: what a container's `/` is.
+struct Overlay(PathBuf);
+
+impl Overlay {
+    fn mount(lower: &Path, place: &Path) -> Self {
+        for name in ["upper", "work", "merged"] {
+            fs::create_dir(place.join(name)).unwrap();
+        }
+        let part = |name: &str| place.join(name).display().to_string();
+        let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), part("upper"), part("work"));
+        let options = std::ffi::CString::new(options).unwrap();
+        let merged = place.join("merged");
+        rustix::mount::mount("overlay", &merged, "overlay", rustix::mount::MountFlags::empty(), &*options).unwrap();
+        Self(merged)
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// The tree is made in a folder, and the other groups happen on an overlay over it, where a file that is touched becomes
+/// another one: it gets another inode if it had several names, and loses them.
+fn follow_on_an_overlay(groups: &[Vec<Step>]) {
+    let tmp = tempfile::tempdir().unwrap();
+    let (lower, copy) = (open(&tmp.path().join("lower")), open(&tmp.path().join("copy")));
+    let mut told = SnapshotMode::Full.snapshotter();
+    let mut first = SnapshotMode::Full.snapshotter();
+    first.reset(&lower).unwrap();
+    let (before, groups) = groups.split_first().unwrap();
+    let mut world = World::new(lower.path());
+    for step in before {
+        world.take(step);
+    }
+    told.adopt(&apply(&layer(&mut *first, &lower, Parents::Always), &copy));
+    let overlay = Overlay::mount(lower.path(), tmp.path());
+    let original = open(&overlay.0);
+    let mut snapshotter = SnapshotMode::Full.snapshotter();
+    snapshotter.reset(&original).unwrap();
+    snapshotter.settle(&original).unwrap();
+    let mut world = World::new(original.path());
+    for steps in groups {
+        for step in steps {
+            world.take(step);
+        }
+        let tar = layer(&mut *snapshotter, &original, Parents::Always);
+        told.adopt(&apply(&tar, &copy));
+        assert_same(&picture(original.path()), &original, &copy, &tar);
+        told.settle(&copy).unwrap();
+        assert_eq!(told.changes(&copy, &Scope::Everywhere).unwrap(), []);
+        assert_eq!(snapshotter.changes(&original, &Scope::Everywhere).unwrap(), []);
+    }
+}
+
+#[test]
+fn it_holds_on_an_overlay_over_the_tree() {
+    let groups = proptest::collection::vec(proptest::collection::vec(step(), 1..25), 2..4);
+    proptest!(ProptestConfig::with_cases(100), |(groups in groups)| follow_on_an_overlay(&groups));
+}
+
 fn dir(folder: u16, name: &[u8]) -> Step {
     Step::Dir { folder, name: Name(name.to_vec()) }
 }
