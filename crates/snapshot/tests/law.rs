@@ -217,7 +217,7 @@ fn follow_on_an_overlay(groups: &[Vec<Step>]) {
 #[test]
 fn it_holds_on_an_overlay_over_the_tree() {
     let groups = proptest::collection::vec(proptest::collection::vec(step(), 1..25), 2..4);
-    proptest!(ProptestConfig::with_cases(100), |(groups in groups)| follow_on_an_overlay(&groups));
+    proptest!(ProptestConfig::with_cases(30), |(groups in groups)| follow_on_an_overlay(&groups));
 }
 
 fn dir(folder: u16, name: &[u8]) -> Step {
