@@ -11,7 +11,8 @@
 //!   it; those that are as they were and sort before it stand right behind it.
 //!
 //! Different on purpose: extended attributes other than `security.capability` are kept; a hard link to an unchanged
-//! file stays a hard link (overlayfs breaks it); a name beginning with `.wh.` is an error.
+//! file stays a hard link (overlayfs breaks it); a folder of which nothing but the time changed is a change, and so is a file of
+//! which containerd looks at size and time alone; a name beginning with `.wh.` is an error.
 //!
 //! One thread reads files and makes headers, the caller's writes them out: files are read while the layer is compressed.
 
