@@ -1,6 +1,8 @@
 //! A whole Dockerfile: the arguments before the first FROM, and the stages with their instructions. How stages refer to
 //! each other is for the plan.
 
+use std::collections::HashMap;
+
 use crate::instruction::{self, Declaration, From, Parsed, Placed};
 use crate::syntax::{self, Directives, Line, Span, SyntaxError, SyntaxProblem};
 
@@ -15,6 +17,8 @@ pub(crate) struct Dockerfile {
     pub(crate) directives: Directives,
     /// What is accepted, and should be told to whoever wrote it.
     pub(crate) notices: Vec<Notice>,
+    /// The stages of each name, in order.
+    named: HashMap<String, Vec<usize>>,
 }
 
 /// One stage as written.
@@ -50,6 +54,7 @@ impl Dockerfile {
             stages: Vec::new(),
             directives: source.directives,
             notices: source.blank_continuations.into_iter().map(blank_line).collect(),
+            named: HashMap::new(),
         };
         for line in &source.lines {
             dockerfile.add(line)?;
@@ -91,7 +96,9 @@ impl Dockerfile {
     fn begin_stage(&mut self, line: &Line, from: From) {
         let name = from.name.clone();
         if let Some(name) = &name {
-            if self.stages.iter().any(|stage| stage.name.as_ref() == Some(name)) {
+            let stages = self.named.entry(name.clone()).or_default();
+            stages.push(self.stages.len());
+            if stages.len() > 1 {
                 self.tell(line, &format!("two stages are called {name}: what comes later means the later one"));
             }
             if matches!(name.as_str(), "scratch" | "context") {
@@ -104,6 +111,12 @@ impl Dockerfile {
 
     fn tell(&mut self, line: &Line, text: &str) {
         self.notices.push(Notice { span: line.span.clone(), text: text.to_owned() });
+    }
+
+    /// The nearest stage of this name before the one with this index; case does not matter.
+    pub(crate) fn earlier(&self, index: usize, name: &str) -> Option<usize> {
+        let stages = self.named.get(&name.to_lowercase())?;
+        stages[..stages.partition_point(|stage| *stage < index)].last().copied()
     }
 
     /// The escape token of the file.

@@ -24,6 +24,7 @@ pub mod context;
 mod decompress;
 mod dockerfile;
 mod emulation;
+mod epoch;
 mod error;
 pub mod event;
 mod instruction;
@@ -53,7 +54,7 @@ use zuwai_snapshot::{Ignore, RootFs};
 use crate::cache::{Key, LayerCache, Rest};
 pub use crate::cache::{WarmError, WarmRequest, warm};
 pub use crate::check::{check_dockerfile, print_dockerfile};
-use crate::context::{Context, Dockerignore};
+use crate::context::{Context, Fetched};
 use crate::dockerfile::Dockerfile;
 pub use crate::error::{BuildError, Phase, UnpackError};
 use crate::event::{Event, Observer};
@@ -65,8 +66,8 @@ pub use crate::passwd::PasswdError;
 use crate::plan::Plan;
 pub use crate::plan::PlanError;
 pub use crate::request::{
-    AgentRequest, BuildRequest, CachePlace, CacheRequest, ContextRequest, GitOptions, OutputRequest, SecretRequest,
-    SecretSource,
+    AgentRequest, BuildRequest, CachePlace, CacheRequest, ContextRequest, GitOptions, NamedContext, NamedSource,
+    OutputRequest, SecretRequest, SecretSource,
 };
 pub use crate::secrets::SecretError;
 use crate::secrets::Secrets;
@@ -132,24 +133,38 @@ fn walk(request: &BuildRequest, tools: &Tools<'_>, work: &WorkFolder) -> Result<
     let context =
         context::fetch(&request.context, &request.current_directory, &work.context(), tools.observer, cancelled)?;
     let text = Text::read(request, &context)?;
-    let dockerfile = Dockerfile::parse(&text.bytes, &text.name)?;
+    let mut dockerfile = Dockerfile::parse(&text.bytes, &text.name)?;
     for notice in &dockerfile.notices {
         tools.observer.event(&Event::Warning { text: &format!("{}: {}", notice.span, notice.text) });
     }
     let ignore = context::ignore_file(&context.root, &text.path)?;
+    let mut contexts = Fetched::new(context, ignore);
+    let fetch = |contexts: &mut Fetched, places: Vec<usize>| {
+        contexts.fetch(places, request, &|place| work.named_context(place), tools.observer, cancelled)
+    };
+    // Whether a folder is there can be said before anything is downloaded.
+    let is_folder = |place: &usize| request.contexts[*place].is_folder();
+    fetch(&mut contexts, (0..request.contexts.len()).filter(is_folder).collect())?;
+    fetch(&mut contexts, epoch::context(&dockerfile, request)?.into_iter().collect())?;
+    let request = &*epoch::settle(&mut dockerfile, request, &contexts)?;
     if request.push && request.check_push_permission {
         check_push(request, tools)?;
     }
     let secrets = Secrets::read(request)?;
     // Entries of the cache that were found out to be wrong when it was too late to do without them.
     let mut distrusted = HashSet::new();
+    let mut told = false;
     loop {
         let mut plan = Plan::new(&dockerfile, request, tools, work, &secrets)?;
-        let cache = look_ahead(&mut plan, request, tools, work, (&context, &ignore), &distrusted)?;
+        fetch(&mut contexts, plan.contexts.iter().copied().collect())?;
+        if !std::mem::replace(&mut told, true) {
+            tell_unused(request, &plan, tools);
+        }
+        let cache = look_ahead(&mut plan, request, tools, work, &contexts, &distrusted)?;
         if request.push {
             tools.client.resolve_credentials(&request.destinations);
         }
-        let done = build_in(request, tools, work, &plan, &context, ignore.clone(), &secrets, cache);
+        let done = build_in(request, tools, work, &plan, &contexts, &secrets, cache);
         let Done { image, rest, blamed } = done;
         if image.is_err() && !blamed.is_empty() {
             tell(rest, tools);
@@ -176,6 +191,17 @@ fn tell(rest: Option<Rest>, tools: &Tools<'_>) {
     }
 }
 
+/// A named context that nothing asks for is perhaps misspelt.
+fn tell_unused(request: &BuildRequest, plan: &Plan<'_>, tools: &Tools<'_>) {
+    for (place, context) in request.contexts.iter().enumerate() {
+        let counts = context::named::find(&request.contexts, &context.name) == Some(place);
+        if counts && !plan.contexts.contains(&place) {
+            let text = format!("--build-context {}: nothing that is built asks for this name", context.name);
+            tools.observer.event(&Event::Warning { text: &text });
+        }
+    }
+}
+
 /// What became of the stages.
 struct Done {
     image: Result<Image, BuildError>,
@@ -191,12 +217,12 @@ fn look_ahead<'a>(
     request: &'a BuildRequest,
     tools: &Tools<'_>,
     work: &WorkFolder,
-    (context, ignore): (&Context, &Dockerignore),
+    contexts: &Fetched,
     distrusted: &HashSet<Key>,
 ) -> Result<Option<LayerCache<'a>>, BuildError> {
-    let context = open_context(&context.root, work)?;
+    let contexts = contexts.open(&|folder| open_context(folder, work))?;
     let blobs = open_blobs(work)?;
-    LayerCache::look_ahead(plan, request, tools, (&blobs, work.scratch()), (&context, ignore), distrusted)
+    LayerCache::look_ahead(plan, request, tools, (&blobs, work.scratch()), &contexts, distrusted)
 }
 
 /// The work folder may lie in the context, as it does when that is somebody's home.
@@ -211,14 +237,12 @@ fn open_blobs(work: &WorkFolder) -> Result<BlobDir, BuildError> {
 }
 
 /// Builds the stages in the place that the isolation gives, and leaves the place as it was found, whatever happens.
-#[expect(clippy::too_many_arguments, reason = "each is one thing that the road has gathered so far")]
 fn build_in(
     request: &BuildRequest,
     tools: &Tools<'_>,
     work: &WorkFolder,
     plan: &Plan<'_>,
-    context: &Context,
-    ignore: Dockerignore,
+    contexts: &Fetched,
     secrets: &Secrets,
     cache: Option<LayerCache<'_>>,
 ) -> Done {
@@ -227,10 +251,10 @@ fn build_in(
     tools.client.seal_credentials();
     let build = || {
         let blobs = open_blobs(work)?;
-        let folder = tools.isolation.moved(&context.root, &work.parked());
-        let context = open_context(&folder, work)?;
+        let open = |folder: &Path| open_context(&tools.isolation.moved(folder, &work.parked()), work);
+        let contexts = contexts.open(&open)?;
         let created = timestamp(request);
-        let shop = Workshop { request, tools, work, blobs, context, ignore, secrets, created, cache };
+        let shop = Workshop { request, tools, work, blobs, contexts, secrets, created, cache };
         let image = schedule::build_stages(&shop, plan);
         // What is done is kept even when the build fails; who wants it to stop does not wait.
         if let Some(cache) = shop.cache.filter(|_| !tools.cancel.is_cancelled()) {
@@ -243,7 +267,8 @@ fn build_in(
         }
         image
     };
-    if let Err(error) = tools.isolation.begin(&work.parked(), &context.root) {
+    let folders: Vec<&Path> = contexts.folders().into_iter().collect();
+    if let Err(error) = tools.isolation.begin(&work.parked(), &folders) {
         return Done { image: Err(error.into()), rest: None, blamed: Vec::new() };
     }
     let image = build();

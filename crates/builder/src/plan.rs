@@ -2,21 +2,25 @@
 //! is not even looked up.
 
 mod demands;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use zuwai_registry::image::ReferenceError;
-use zuwai_registry::{BlobDir, Platform, Pulled, Reference, RegistryError};
+use zuwai_registry::layout::Layout;
+use zuwai_registry::{BlobDir, Digest, Image, ImageConfig, ImageFormat, Platform, Pulled, Reference, RegistryError};
 
 use crate::Tools;
 use crate::cache::Bases;
+use crate::context::named;
 use crate::dockerfile::{Dockerfile, StageSource};
 use crate::error::BuildError;
 use crate::event::Event;
 use crate::instruction::{self, InstructionError, Placed};
-use crate::reach;
-use crate::request::BuildRequest;
+use crate::reach::{self, Platforms};
+use crate::request::{BuildRequest, NamedContext, NamedSource};
 use crate::secrets::Secrets;
 use crate::settings::{Globals, Settings};
 use crate::syntax::{Span, SyntaxError, suggest};
@@ -29,6 +33,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) stages: Vec<PlannedStage<'a>>,
     /// What holds for all of them.
     pub(crate) globals: Arc<Globals>,
+    /// The named contexts that something of it uses, by their places in the request.
+    pub(crate) contexts: BTreeSet<usize>,
 }
 
 /// One stage to build.
@@ -47,6 +53,8 @@ pub(crate) struct PlannedStage<'a> {
     origins: BTreeMap<String, Origin>,
     /// Instructions that the base asks for: they come first.
     triggers: Vec<Placed>,
+    /// Whether a named context stands for it, so that nothing of it is carried out.
+    replaced: bool,
     /// Whether a COPY of another stage reads its files.
     pub(crate) is_read: bool,
     /// Whether the next stage begins with it and nothing else needs its files: that one goes on in the same root.
@@ -66,6 +74,13 @@ pub(crate) enum Base {
     Stage(usize),
     /// An image.
     Image(Arc<Pulled>),
+    /// Nothing, to which the first of the triggers copies the files of a named context.
+    Files {
+        /// Its place in the request.
+        context: usize,
+        /// The platform that FROM says.
+        platform: Option<Platform>,
+    },
 }
 
 /// What `--from` names.
@@ -75,6 +90,8 @@ pub(crate) enum Origin {
     Stage(usize),
     /// An image.
     Image(Arc<Pulled>),
+    /// The files of a named context, by its place in the request.
+    Context(usize),
 }
 
 /// Stages that do not fit together.
@@ -109,6 +126,18 @@ pub enum PlanError {
         /// How many stages there are.
         count: usize,
     },
+    /// `SOURCE_DATE_EPOCH` says no time.
+    #[error("SOURCE_DATE_EPOCH: {value:?} is no number of seconds since 1970, and no context is called so")]
+    Epoch {
+        /// What it says.
+        value: String,
+    },
+    /// `SOURCE_DATE_EPOCH` names a stage.
+    #[error("SOURCE_DATE_EPOCH: the time of what the stage {value} fetches is not supported")]
+    EpochOfStage {
+        /// Its name.
+        value: String,
+    },
     /// A name that is neither a stage nor can be an image.
     #[error("{name} is no stage of this file and cannot be an image: {reason}")]
     BadReference {
@@ -130,6 +159,14 @@ impl PlanError {
                 .map(|nearest| format!("did you mean --target={nearest}?")),
             PlanError::BadReference { suggestion: Some(stage), .. } => Some(format!("did you mean the stage {stage}?")),
             PlanError::LaterStage { name } => Some(format!("move the stage {name} up")),
+            PlanError::Epoch { .. } => Some(
+                "`date +%s` gives one, or `git log -1 --format=%ct` for the time of the last commit; `context` is that of a \
+                 context out of git"
+                    .to_owned(),
+            ),
+            PlanError::EpochOfStage { value } => Some(format!(
+                "give the number with --build-arg SOURCE_DATE_EPOCH=…, or make a --build-context {value}=https://….git"
+            )),
             _ => None,
         }
     }
@@ -153,12 +190,14 @@ impl<'a> Plan<'a> {
         secrets: &Secrets,
     ) -> Result<Plan<'a>, BuildError> {
         let target = find_target(dockerfile, request.target.as_deref())?;
-        let stage = request.target.as_deref().map(str::to_lowercase);
-        let host = Platform::host();
-        let globals = Globals::new(dockerfile, &request.build_args, &request.platform, &host, stage.as_deref())?;
+        let (stage, host) = (request.target.as_deref(), Platform::host());
+        let globals = Globals::new(dockerfile, &request.build_args, &request.platform, &host, stage)?;
         let checker = demands::Checker { isolation: tools.isolation, secrets, host: &host, folder: work.path() };
-        for index in reach::needed(dockerfile, target, &globals) {
-            let platform = reach::platform(dockerfile, index, &globals)?.unwrap_or_else(|| request.platform.clone());
+        let contexts = request.contexts.as_slice();
+        let mut platforms = Platforms::default();
+        for index in reach::needed(dockerfile, target, &globals, contexts) {
+            let platform = platforms.of(index, dockerfile, &globals, contexts)?;
+            let platform = platform.unwrap_or_else(|| request.platform.clone());
             checker.check(&dockerfile.stages[index].instructions, &platform)?;
         }
         let blobs = work.blobs();
@@ -168,18 +207,21 @@ impl<'a> Plan<'a> {
         let mut planner = Planner {
             dockerfile,
             globals: &globals,
-            images: Images { tools, platform: &request.platform, blobs, bases, pulled: BTreeMap::new() },
+            images: Images { tools, request, blobs, bases, pulled: BTreeMap::new() },
             stages: BTreeMap::new(),
+            contexts,
+            used: BTreeSet::new(),
         };
-        planner.visit(target)?;
+        planner.reach(target)?;
         for stage in planner.stages.values() {
-            let platform = reach::platform(dockerfile, stage.index, &globals)?;
+            let platform = platforms.of(stage.index, dockerfile, &globals, contexts)?;
             checker.check(&stage.triggers, platform.as_ref().unwrap_or(&request.platform))?;
         }
+        let contexts = planner.used;
         let mut stages: Vec<PlannedStage<'a>> = planner.stages.into_values().collect();
         let read = stages.iter().flat_map(PlannedStage::reads).collect();
         link(&mut stages, &read);
-        Ok(Plan { stages, globals: Arc::new(globals) })
+        Ok(Plan { stages, globals: Arc::new(globals), contexts })
     }
 
     /// Leaves out every stage but those to build; of them these are read.
@@ -198,7 +240,8 @@ impl<'a> Plan<'a> {
 impl PlannedStage<'_> {
     /// What is carried out: the base's triggers, then the stage's own instructions.
     pub(crate) fn instructions(&self) -> impl Iterator<Item = &Placed> {
-        self.triggers.iter().chain(&self.source.instructions)
+        let own = if self.replaced { &[] } else { self.source.instructions.as_slice() };
+        self.triggers.iter().chain(own)
     }
 
     /// The settings it begins with; `ended` has those with which the stages before it ended.
@@ -206,7 +249,21 @@ impl PlannedStage<'_> {
         match &self.base {
             // `FROM --platform=… scratch` is for the target's platform all the same, as in BuildKit.
             Base::Scratch => globals.for_scratch(),
-            Base::Image(pulled) => globals.for_image(&pulled.image.config),
+            Base::Files { platform, .. } => {
+                let mut settings = globals.for_scratch();
+                if let Some(platform) = platform {
+                    settings.config_mut().set_platform(platform);
+                }
+                settings
+            }
+            Base::Image(pulled) => {
+                let mut settings = globals.for_image(&pulled.image.config);
+                if self.replaced {
+                    // They are for the heirs of the stage, of which this is the image.
+                    settings.config_mut().config.on_build.clone_from(&pulled.image.config.config.on_build);
+                }
+                settings
+            }
             Base::Stage(index) => ended.get(index).expect("a base stage comes before its heirs").for_child(),
         }
     }
@@ -215,7 +272,7 @@ impl PlannedStage<'_> {
     pub(crate) fn needs(&self) -> impl Iterator<Item = usize> {
         let base = match self.base {
             Base::Stage(index) => Some(index),
-            Base::Scratch | Base::Image(_) => None,
+            Base::Scratch | Base::Image(_) | Base::Files { .. } => None,
         };
         base.into_iter().chain(self.reads())
     }
@@ -224,7 +281,7 @@ impl PlannedStage<'_> {
     fn reads(&self) -> impl Iterator<Item = usize> {
         self.origins.values().filter_map(|origin| match origin {
             Origin::Stage(index) => Some(*index),
-            Origin::Image(_) => None,
+            Origin::Image(_) | Origin::Context(_) => None,
         })
     }
 }
@@ -271,10 +328,31 @@ struct Planner<'a, 'b> {
     globals: &'b Globals,
     images: Images<'b>,
     stages: BTreeMap<usize, PlannedStage<'a>>,
+    contexts: &'b [NamedContext],
+    /// Those of them that were met so far.
+    used: BTreeSet<usize>,
+}
+
+/// What a named context turned out to be.
+enum Named {
+    Files,
+    Image(Arc<Pulled>),
+    Nothing,
 }
 
 impl Planner<'_, '_> {
-    /// Plans a stage and all that it needs. References go to earlier stages only, so this ends.
+    /// Plans a stage and all that it needs: what is known to be needed first to last, so that nothing is planned in the middle
+    /// of something else but what a trigger asks for.
+    fn reach(&mut self, index: usize) -> Result<(), BuildError> {
+        if self.stages.contains_key(&index) {
+            return Ok(());
+        }
+        let mut needed = reach::needed(self.dockerfile, index, self.globals, self.contexts);
+        needed.insert(index);
+        needed.into_iter().try_for_each(|index| self.visit(index))
+    }
+
+    /// Plans one stage. References go to earlier stages only, so this ends.
     fn visit(&mut self, index: usize) -> Result<(), BuildError> {
         if self.stages.contains_key(&index) {
             return Ok(());
@@ -283,10 +361,23 @@ impl Planner<'_, '_> {
         let syntax = |error: InstructionError| SyntaxError::new(source.span.clone(), source.text.clone(), error);
         let base_name = source.from.base(self.globals).map_err(syntax)?;
         let platform = source.from.platform(self.globals).map_err(syntax)?;
-        let base = self.base(index, &base_name, platform.as_ref(), &source.span)?;
-        let triggers = self.triggers(&base, &source.span)?;
+        let replacing = self.replacing(index);
+        let base = match replacing {
+            Some(context) => self.base_of(context, platform, &source.span)?,
+            None => self.base(index, &base_name, platform, &source.span)?,
+        };
         let mut origins = BTreeMap::new();
-        for placed in triggers.iter().chain(&source.instructions) {
+        let triggers = match &base {
+            Base::Files { context, .. } => {
+                let name = &self.contexts[*context].name;
+                origins.insert(name.clone(), Origin::Context(*context));
+                vec![whole::of(&self.contexts[*context], source)]
+            }
+            _ if replacing.is_some() => Vec::new(),
+            base => self.triggers(base, &source.span)?,
+        };
+        let own = if replacing.is_some() { &[] } else { source.instructions.as_slice() };
+        for placed in triggers.iter().chain(own) {
             for name in placed.uses() {
                 if !origins.contains_key(name) {
                     origins.insert(name.to_owned(), self.origin(index, name, &placed.span)?);
@@ -300,6 +391,7 @@ impl Planner<'_, '_> {
             base_name,
             origins,
             triggers,
+            replaced: replacing.is_some(),
             is_read: false,
             hands_on: false,
             goes_on: false,
@@ -309,19 +401,35 @@ impl Planner<'_, '_> {
         Ok(())
     }
 
-    /// FROM: the nearest stage of the name before this one, `scratch`, or an image.
-    fn base(&mut self, index: usize, name: &str, platform: Option<&Platform>, span: &Span) -> Result<Base, BuildError> {
+    /// FROM: the nearest stage of the name before this one, `scratch`, a named context, or an image.
+    fn base(&mut self, index: usize, name: &str, platform: Option<Platform>, span: &Span) -> Result<Base, BuildError> {
         if let Some(earlier) = self.earlier(index, name) {
-            self.visit(earlier)?;
+            if let Some(context) = self.replacing(earlier) {
+                let own = Platforms::default().of(index, self.dockerfile, self.globals, self.contexts)?;
+                return self.base_of(context, own, span);
+            }
+            self.reach(earlier)?;
             return Ok(Base::Stage(earlier));
         }
         if name == "scratch" {
             return Ok(Base::Scratch);
         }
-        Ok(Base::Image(self.image(index, name, platform, span)?))
+        if let Some(context) = named::find(self.contexts, name) {
+            return self.base_of(context, platform, span);
+        }
+        Ok(Base::Image(self.image(index, name, platform.as_ref(), span)?))
     }
 
-    /// COPY --from: a stage before this one by name or number, or an image.
+    /// A named context as what a stage begins with.
+    fn base_of(&mut self, context: usize, platform: Option<Platform>, span: &Span) -> Result<Base, BuildError> {
+        Ok(match self.context(context, platform.as_ref(), span)? {
+            Named::Files => Base::Files { context, platform },
+            Named::Image(pulled) => Base::Image(pulled),
+            Named::Nothing => Base::Scratch,
+        })
+    }
+
+    /// COPY --from: a stage before this one by name or number, a named context, `scratch`, or an image.
     fn origin(&mut self, index: usize, name: &str, span: &Span) -> Result<Origin, BuildError> {
         let wrong = |problem| BuildError::Plan { span: Some(span.clone()), problem };
         let name_owned = || name.to_owned();
@@ -337,21 +445,62 @@ impl Planner<'_, '_> {
             Some(number) => Some(number),
             None => self.earlier(index, name),
         };
+        let replacing = match earlier {
+            Some(earlier) => self.replacing(earlier),
+            None => named::find(self.contexts, name),
+        };
+        if let Some(context) = replacing {
+            return self.origin_of(context, span);
+        }
         if let Some(earlier) = earlier {
             if earlier > index {
                 return Err(wrong(PlanError::LaterStage { name: name_owned() }));
             }
-            self.visit(earlier)?;
+            self.reach(earlier)?;
             return Ok(Origin::Stage(earlier));
         }
         if stages[index + 1..].iter().any(|stage| is_called(stage, name)) {
             return Err(wrong(PlanError::LaterStage { name: name_owned() }));
         }
+        if name == "scratch" {
+            return Ok(nothing());
+        }
         Ok(Origin::Image(self.image(index, name, None, span)?))
     }
 
+    /// A named context as what COPY reads from.
+    fn origin_of(&mut self, context: usize, span: &Span) -> Result<Origin, BuildError> {
+        Ok(match self.context(context, None, span)? {
+            Named::Files => Origin::Context(context),
+            Named::Image(pulled) => Origin::Image(pulled),
+            Named::Nothing => nothing(),
+        })
+    }
+
+    /// Finds out what a named context is. Its files are fetched when the plan is made.
+    fn context(&mut self, context: usize, platform: Option<&Platform>, span: &Span) -> Result<Named, BuildError> {
+        self.used.insert(context);
+        let named = &self.contexts[context];
+        let pulled = match &named.source {
+            NamedSource::Files(_) | NamedSource::Repository(_) => return Ok(Named::Files),
+            NamedSource::Nothing => return Ok(Named::Nothing),
+            NamedSource::Image(reference) => self.images.pull(reference, &reference.to_string(), platform),
+            NamedSource::Layout { folder, tag, digest } => {
+                self.images.read(folder, tag.as_deref(), digest.as_ref(), platform, &named.reference)
+            }
+        };
+        let image = format!("{} (--build-context {})", named.shown(), named.name);
+        let pulled = pulled.map_err(|source| BuildError::Pull { span: Some(span.clone()), image, stage: None, source });
+        pulled.map(Named::Image)
+    }
+
+    /// The context that stands for a stage.
+    fn replacing(&self, index: usize) -> Option<usize> {
+        named::find(self.contexts, self.dockerfile.stages[index].name.as_deref()?)
+    }
+
     fn earlier(&self, index: usize, name: &str) -> Option<usize> {
-        self.dockerfile.stages[..index].iter().rposition(|stage| is_called(stage, name))
+        self.dockerfile.earlier(index, name)
     }
 
     /// Whether the name is the stage's own and no earlier one's.
@@ -383,7 +532,7 @@ impl Planner<'_, '_> {
     /// The triggers of a base, as instructions.
     fn triggers(&self, base: &Base, from: &Span) -> Result<Vec<Placed>, BuildError> {
         let texts: Vec<&str> = match base {
-            Base::Scratch => Vec::new(),
+            Base::Scratch | Base::Files { .. } => Vec::new(),
             Base::Image(pulled) => pulled.image.config.config.on_build.iter().map(String::as_str).collect(),
             Base::Stage(index) => self.stages[index].source.instructions.iter().filter_map(Placed::trigger).collect(),
         };
@@ -391,10 +540,19 @@ impl Planner<'_, '_> {
     }
 }
 
+/// An image without files: `scratch`.
+fn nothing() -> Origin {
+    let (config, format) = (ImageConfig::default(), ImageFormat::Oci);
+    let image = Image { config, layers: Vec::new(), format, annotations: BTreeMap::new() };
+    let digest = image.encode().descriptor.digest;
+    let origin = "scratch".parse().expect("it could be the name of an image");
+    Origin::Image(Arc::new(Pulled { image, digest, origin }))
+}
+
 /// Images by name, each asked for once.
 struct Images<'b> {
     tools: &'b Tools<'b>,
-    platform: &'b Platform,
+    request: &'b BuildRequest,
     blobs: BlobDir,
     /// Those that were fetched before the build.
     bases: Option<Bases>,
@@ -408,7 +566,7 @@ impl Images<'_> {
         name: &str,
         platform: Option<&Platform>,
     ) -> Result<Arc<Pulled>, Box<RegistryError>> {
-        let platform = platform.unwrap_or(self.platform);
+        let platform = platform.unwrap_or(&self.request.platform);
         let full = format!("{reference} {platform}");
         if let Some(pulled) = self.pulled.get(&full) {
             return Ok(Arc::clone(pulled));
@@ -428,5 +586,28 @@ impl Images<'_> {
         let pulled = Arc::new(pulled);
         self.pulled.insert(full, Arc::clone(&pulled));
         Ok(pulled)
+    }
+
+    /// An image in a folder in OCI image layout. `called` is the name it is used by.
+    fn read(
+        &self,
+        folder: &Path,
+        tag: Option<&str>,
+        digest: Option<&Digest>,
+        platform: Option<&Platform>,
+        called: &Reference,
+    ) -> Result<Arc<Pulled>, Box<RegistryError>> {
+        let platform = platform.unwrap_or(&self.request.platform);
+        let folder = self.request.current_directory.join(folder);
+        let layout = Layout::open(&folder)?;
+        let graph = match (digest, tag) {
+            (Some(digest), _) => layout.graph_of(digest)?,
+            (None, Some(tag)) => layout.graph(Some(tag))?,
+            (None, None) if layout.manifests().len() > 1 => layout.graph(Some("latest"))?,
+            (None, None) => layout.graph(None)?,
+        };
+        let image = graph.image(platform, &folder.display().to_string())?;
+        let digest = image.encode().descriptor.digest;
+        Ok(Arc::new(Pulled { image, digest, origin: called.clone() }))
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use zuwai_registry::{Compression, ImageFormat, Platform, Reference, TransportOptions};
+use zuwai_registry::{Compression, Digest, ImageFormat, Platform, Reference, TransportOptions};
 use zuwai_snapshot::SnapshotMode;
 
 use crate::output::TextPlace;
@@ -23,6 +23,9 @@ pub struct BuildRequest {
     pub current_directory: PathBuf,
     /// Where the files for COPY and ADD come from.
     pub context: ContextRequest,
+    /// Contexts besides that one, each with a name that FROM, `COPY --from` and `RUN --mount=from=…` can use. Of several with one
+    /// name the last counts.
+    pub contexts: Vec<NamedContext>,
     /// Values for ARG, in the order given; a later one of the same name wins.
     pub build_args: Vec<(String, String)>,
     /// What `RUN --mount=type=secret` can ask for.
@@ -56,10 +59,12 @@ pub struct BuildRequest {
     /// Leave the image's files where they were built, for somebody who goes on in this container. The base is unpacked even
     /// where no step looks at it.
     pub materialize: bool,
-    /// The time written as `created` into the image and its history.
+    /// The time written as `created` into the image and its history, where the build argument `SOURCE_DATE_EPOCH`, or the
+    /// default of an ARG of that name before the first FROM, says no other.
     pub created: SystemTime,
-    /// No file of a layer that the build makes is younger: what is is written with this time.
-    pub latest_time: Option<SystemTime>,
+    /// No file of a layer that the build makes is younger than [`BuildRequest::created`]: what is is written with that time.
+    /// Where nothing says another time, it is 1970.
+    pub reproducible: bool,
     /// Annotations of the image's manifest. Docker's manifests have none.
     pub annotations: Vec<(String, String)>,
     /// Where layers are kept and found again; `None` makes every layer anew.
@@ -137,8 +142,8 @@ impl BuildRequest {
     /// The latest time in whole seconds since 1970, as layers have it.
     pub(crate) fn latest_mtime(&self) -> Option<i64> {
         let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-        let time = self.latest_time?.duration_since(SystemTime::UNIX_EPOCH);
-        Some(time.map_or_else(|before| -seconds(before.duration()), seconds))
+        let created = self.created.duration_since(SystemTime::UNIX_EPOCH);
+        self.reproducible.then(|| created.map_or_else(|before| -seconds(before.duration()), seconds))
     }
 }
 
@@ -155,6 +160,39 @@ pub struct ContextRequest {
     pub transport: TransportOptions,
     /// What `tar://stdin` reads; `None` refuses it.
     pub standard_input: Option<Arc<File>>,
+}
+
+/// A context with a name: `--build-context NAME=VALUE`. [`NamedContext::parse`] makes one.
+#[derive(Debug, Clone)]
+pub struct NamedContext {
+    /// As given.
+    pub name: String,
+    /// The same as an image's name, since names are compared so.
+    pub reference: Reference,
+    /// What the name stands for.
+    pub source: NamedSource,
+}
+
+/// What the name of a context stands for.
+#[derive(Debug, Clone)]
+pub enum NamedSource {
+    /// Files, as the main context can be.
+    Files(ContextRequest),
+    /// The files of a repository: an address as ADD takes it, `https://HOST/PATH.git[#REF[:FOLDER]]`.
+    Repository(ContextRequest),
+    /// An image of a registry.
+    Image(Reference),
+    /// No files at all: `docker-image://scratch`.
+    Nothing,
+    /// An image in a folder in OCI image layout.
+    Layout {
+        /// The folder; relative to [`BuildRequest::current_directory`].
+        folder: PathBuf,
+        /// Which of its images; without either of these the only one, or `latest`.
+        tag: Option<String>,
+        /// The manifest, or the index, that is meant.
+        digest: Option<Digest>,
+    },
 }
 
 /// Options of a git context: `--git key=value` and the credentials that come from outside.

@@ -12,7 +12,7 @@ use zuwai_snapshot::{ApplyOptions, RootFs, Scope, Snapshotter, WriteOptions, app
 use crate::Tools;
 use crate::cache::LayerCache;
 use crate::cancellable::Cancellable;
-use crate::context::Dockerignore;
+use crate::context::Contexts;
 use crate::error::{BuildError, UnpackError};
 use crate::event::{Event, Observer};
 use crate::instruction::{Action, Placed, Step};
@@ -21,7 +21,7 @@ use crate::plan::{Base, Origin, Plan, PlannedStage};
 use crate::request::BuildRequest;
 use crate::secrets::Secrets;
 use crate::settings::Settings;
-use crate::step::{self, Ground, StepError};
+use crate::step::{self, Ground, StepError, Tree};
 use crate::work::WorkFolder;
 
 /// What BuildKit writes into every row of the history it makes, and scanners look for.
@@ -33,8 +33,7 @@ pub(crate) struct Workshop<'a> {
     pub(crate) tools: &'a Tools<'a>,
     pub(crate) work: &'a WorkFolder,
     pub(crate) blobs: BlobDir,
-    pub(crate) context: RootFs,
-    pub(crate) ignore: Dockerignore,
+    pub(crate) contexts: Contexts,
     pub(crate) secrets: &'a Secrets,
     /// Now, as RFC 3339: `created` of the image and of every row of its history.
     pub(crate) created: String,
@@ -123,7 +122,7 @@ impl<'a> StageBuilder<'a> {
         let mut ended = done.ended();
         let settings = planned.settings(&plan.globals, &ended.settings);
         let image = match &planned.base {
-            Base::Scratch => None,
+            Base::Scratch | Base::Files { .. } => None,
             Base::Image(pulled) => Some(pulled.image.clone()),
             Base::Stage(index) => ended.images.get(index).cloned(),
         };
@@ -221,8 +220,7 @@ impl<'a> StageBuilder<'a> {
         let Some(live) = &self.live else { unreachable!("unpacked above") };
         let ground = Ground {
             root: &live.root,
-            context: &self.shop.context,
-            ignore: &self.shop.ignore,
+            context: &self.shop.contexts.main,
             origins,
             secrets: self.shop.secrets,
             caches: &self.shop.tools.caches,
@@ -239,10 +237,14 @@ impl<'a> StageBuilder<'a> {
     }
 
     /// The tree that `--from` names.
-    fn tree(&self, name: &str, done: &Done) -> Result<Arc<RootFs>, BuildError> {
+    fn tree(&self, name: &str, done: &Done) -> Result<Tree, BuildError> {
         match self.plan.origin(self.planned.index, name) {
             Origin::Stage(index) => {
-                Ok(Arc::clone(done.ended().trees.get(index).expect("a stage that is read is kept when it is done")))
+                let tree = done.ended().trees.get(index).map(Arc::clone);
+                Ok(Tree::Made(tree.expect("a stage that is read is kept when it is done")))
+            }
+            Origin::Context(place) => {
+                Ok(Tree::Given(Arc::clone(self.shop.contexts.named.get(place).expect("what a plan uses was fetched"))))
             }
             Origin::Image(pulled) => {
                 let mut aside = done.aside.lock().unwrap_or_else(PoisonError::into_inner);
@@ -250,11 +252,11 @@ impl<'a> StageBuilder<'a> {
                 drop(aside);
                 let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(tree) = &*place {
-                    return Ok(Arc::clone(tree));
+                    return Ok(Tree::Made(Arc::clone(tree)));
                 }
                 let folder = self.shop.work.image(pulled.digest.hex());
                 let tree = Arc::new(self.unpack_aside(&folder, &pulled.image.layers, name)?);
-                Ok(Arc::clone(place.insert(tree)))
+                Ok(Tree::Made(Arc::clone(place.insert(tree))))
             }
         }
     }
@@ -360,8 +362,8 @@ impl<'a> StageBuilder<'a> {
         let pushed = self.planned.is_target && self.shop.request.push;
         let destinations = if pushed { self.shop.request.destinations.as_slice() } else { &[] };
         let place = (self.planned.index, number);
-        let (context, observer) = (&self.shop.context, self.observer);
-        let kept = |cache: &LayerCache<'_>| cache.keep(place, layer, destinations, context, observer);
+        let (contexts, observer) = (&self.shop.contexts, self.observer);
+        let kept = |cache: &LayerCache<'_>| cache.keep(place, layer, destinations, contexts, observer);
         if !self.shop.cache.as_ref().is_some_and(kept) {
             self.shop.tools.client.push_ahead(layer, destinations);
         }

@@ -33,6 +33,11 @@ impl WorkFolder {
         self.path.join("context")
     }
 
+    /// A named context, by its place in the request, when it was fetched from elsewhere.
+    pub(crate) fn named_context(&self, place: usize) -> PathBuf {
+        self.path.join("contexts").join(place.to_string())
+    }
+
     /// What lay in the root before the build and is put back after it.
     pub(crate) fn parked(&self) -> PathBuf {
         self.path.join("parked")
@@ -75,7 +80,7 @@ impl WorkFolder {
         if !parked.exists() {
             return fs::read_dir(&self.path)?.try_for_each(|entry| remove(&entry?.path()));
         }
-        let build = ["blobs", "context", "leftover", "scratch", "stages", "images"];
+        let build = ["blobs", "context", "contexts", "leftover", "scratch", "stages", "images"];
         build.iter().try_for_each(|name| remove(&self.path.join(name)))
     }
 }

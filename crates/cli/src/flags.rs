@@ -131,6 +131,15 @@ pub(crate) static FLAGS: &[Flag] = &[
         "Where COPY and ADD take files from: a folder, dir://PATH, or git://HOST/PATH[#REF[#COMMIT]], fetched over https \
          [default: /workspace/]",
     ),
+    flag(
+        "build-context",
+        List("NAME=VALUE"),
+        Works,
+        Build,
+        "More files, or another image, for FROM, COPY --from and RUN --mount=from to call by this name: a folder, \
+         docker-image://IMAGE, oci-layout://FOLDER[:TAG][@DIGEST], https://HOST/PATH.git[#REF[:FOLDER]], git:// or tar:// as \
+         for --context. It takes the place of an image or a stage of that name",
+    ),
     flag("context-sub-path", Text("PATH"), Works, Build, "A folder inside the context to use instead of the whole"),
     flag(
         "git",
@@ -530,8 +539,8 @@ mod tests {
             skip-tls-verify-registry registry-certificate registry-client-cert registry-map registry-mirror \
             skip-default-registry-fallback tarPath whitelist-var-run snapshotMode customPlatform";
         let fork = "pre-cleanup preserve-context materialize annotation credential-helpers image-format secret dryrun";
-        let own =
-            "explain-cache cache-mounts cache-mounts-dir cache-mounts-size tag isolation ssh source-image platform";
+        let own = "explain-cache cache-mounts cache-mounts-dir cache-mounts-size tag isolation ssh source-image platform \
+            build-context";
         let known: BTreeSet<_> = FLAGS.iter().map(|flag| flag.name).collect();
         let wanted: BTreeSet<_> = [kaniko, fork, own].into_iter().flat_map(str::split_whitespace).collect();
         assert_eq!(known, wanted);

@@ -23,7 +23,6 @@ mod registry_options;
 mod request;
 mod secrets;
 mod signals;
-mod times;
 mod tools;
 mod user_namespace;
 mod values;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use zuwai_builder::{BuildRequest, ContextRequest, OutputRequest, TextPlace, context};
+use zuwai_builder::{BuildRequest, ContextRequest, NamedContext, OutputRequest, TextPlace, context};
 use zuwai_registry::{ClientOptions, Compression, ImageFormat, Platform, Reference, TransportOptions};
 use zuwai_snapshot::Ignore;
 
@@ -17,7 +17,7 @@ use crate::environment::Environment;
 use crate::isolation::Asked;
 use crate::progress::{Format, LogOptions, Verbosity};
 use crate::values::pair;
-use crate::{cache_options, feature_flags, git_options, registry_options, secrets, times};
+use crate::{cache_options, feature_flags, git_options, registry_options, secrets};
 
 /// Everything that is wanted.
 pub(crate) struct Wanted {
@@ -69,7 +69,6 @@ pub(crate) fn wanted(
     let (compression, image_format) = compression(values, outputs.tar_path.is_some())?;
     let annotations = pairs(values, "annotation")?;
     let image_format = with_annotations(image_format, &annotations)?;
-    let times = times::times(values, environment, SystemTime::now())?;
     let context = ContextRequest {
         location: values.text("context").unwrap_or("/workspace/").to_owned(),
         sub_path: values.text("context-sub-path").map(PathBuf::from),
@@ -81,12 +80,14 @@ pub(crate) fn wanted(
         let refused = UsageError::new(format!("--context: {error}"));
         error.hint().map_or_else(|| UsageError::new(format!("--context: {error}")), |hint| refused.hint(hint))
     })?;
+    let contexts = contexts(values, &context)?;
     let cache_destinations = destinations.clone();
     let build = BuildRequest {
         dockerfile: dockerfile(values)?,
         current_directory: current_directory.to_owned(),
         context,
-        build_args: build_args(values, environment, &mut warnings)?,
+        contexts,
+        build_args: with_epoch(build_args(values, environment, &mut warnings)?, environment),
         secrets: secrets::secrets(values, environment)?,
         agents: secrets::agents(values, environment)?,
         labels: pairs(values, "label")?,
@@ -105,8 +106,8 @@ pub(crate) fn wanted(
         push,
         check_push_permission: !values.switch("skip-push-permission-check"),
         outputs,
-        created: times.created,
-        latest_time: times.latest,
+        created: SystemTime::now(),
+        reproducible: values.switch("reproducible"),
         annotations,
         cache: cache_options::cache(values, &cache_destinations)?,
         base_images: cache_options::base_images(values),
@@ -228,6 +229,29 @@ pub(crate) fn build_args(
         }
     }
     Ok(arguments)
+}
+
+/// A `SOURCE_DATE_EPOCH` of the environment is a build argument, too, as docker buildx has it; one that was given wins.
+fn with_epoch(mut arguments: Vec<(String, String)>, environment: &Environment) -> Vec<(String, String)> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    if let Some(value) = environment.text(NAME).filter(|_| !arguments.iter().any(|(name, _)| name == NAME)) {
+        arguments.push((NAME.to_owned(), value.to_owned()));
+    }
+    arguments
+}
+
+/// Every `--build-context`.
+fn contexts(values: &Values, main: &ContextRequest) -> Result<Vec<NamedContext>, UsageError> {
+    let parse = |text: &String| {
+        NamedContext::parse(text, main).map_err(|error| {
+            let hint = error.hint();
+            let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
+            let text = causes.fold(format!("--build-context: {error}"), |text, cause| format!("{text}: {cause}"));
+            let refused = UsageError::new(text);
+            hint.into_iter().fold(refused, UsageError::hint)
+        })
+    };
+    values.list("build-context").iter().map(parse).collect()
 }
 
 /// The `key=value` of a flag that may be repeated.
@@ -423,6 +447,27 @@ pub(crate) mod tests {
         assert!(wanted.warnings[0].starts_with("--build-arg NONE: there is no such variable"));
         assert_eq!(message(&["--no-push", "--label=x"]), "--label: labels must be of the form key=value, got x");
         assert_eq!(message(&["--no-push", "--build-arg=="]), "--build-arg: \"=\" is not NAME=VALUE");
+    }
+
+    #[test]
+    fn a_time_of_the_environment_is_a_build_argument_that_a_given_one_beats() {
+        let arguments = |words: &[&str]| good(words, &[("SOURCE_DATE_EPOCH", "5")]).build.build_args;
+        let epoch = |text: &str| vec![("SOURCE_DATE_EPOCH".to_owned(), text.to_owned())];
+        assert_eq!(arguments(&[]), epoch("5"));
+        assert_eq!(arguments(&["--build-arg=SOURCE_DATE_EPOCH=7"]), epoch("7"));
+        assert!(good(&[], &[]).build.build_args.is_empty());
+        assert!(good(&["--reproducible"], &[]).build.reproducible);
+    }
+
+    #[test]
+    fn named_contexts_are_read_and_what_is_none_is_refused() {
+        let contexts = good(&["--build-context=a=b", "--build-context", "c=docker-image://d:1"], &[]).build.contexts;
+        assert_eq!(contexts.iter().map(|context| context.name.as_str()).collect::<Vec<_>>(), ["a", "c"]);
+        assert_eq!(message(&["--no-push", "--build-context=a"]), "--build-context: \"a\" is not NAME=VALUE");
+        assert_eq!(
+            message(&["--no-push", "--build-context=a=s3://b/c"]),
+            "--build-context: a: a build context from s3:// is not supported yet"
+        );
     }
 
     #[test]

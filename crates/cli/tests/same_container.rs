@@ -52,6 +52,11 @@ fn run_in(script: &str, more: impl for<'a> Fn(Container<'a>, &Path) -> Container
         ("waits", "FROM busybox\nRUN echo started; sleep 600\n"),
         ("runtime", "FROM busybox\nRUN mkdir /var/run/app && echo x > /var/run/app/pid && test -L /var/run\n"),
         ("nothing", "FROM busybox\nLABEL a=b\n"),
+        (
+            "contexts",
+            "FROM base\nCOPY --from=own . /own/\nRUN --mount=from=own,target=/m cmp /m/file /own/file && \
+             test \"$(cat /own/file /made)\" = \"$(echo first; echo hi)\"\n",
+        ),
         ("other", "FROM busybox\nRUN echo x > /x && touch -d @1000000000 /x\n"),
         (
             "patterns",
@@ -282,6 +287,18 @@ build two Dockerfile; list > /out/after");
     assert!(output.out().contains("killed: 137") && output.out().contains("two: 0"), "{output}");
     assert_as_before(&output, &scratch);
     assert_eq!(layers(&scratch, "one"), layers(&scratch, "two"), "{output}");
+}
+
+#[test]
+fn contexts_among_the_containers_own_files_are_read_while_these_are_aside() {
+    let (output, scratch) = run("
+build one Dockerfile; /tools/busybox cp -r /out/one /opt/layout; list > /out/before
+build two contexts --build-context=own=/opt/own --build-context=base=oci-layout:///opt/layout; list > /out/after");
+    assert!(output.out().contains("one: 0") && output.out().contains("two: 0"), "{output}");
+    assert_as_before(&output, &scratch);
+    let (base, heir) = (layers(&scratch, "one"), layers(&scratch, "two"));
+    let (base, heir) = (base.as_array().unwrap(), heir.as_array().unwrap());
+    assert!(heir.len() == base.len() + 2 && heir.starts_with(base), "{output}");
 }
 
 /// Moments between the first of a build's and its end, no two runs alike.

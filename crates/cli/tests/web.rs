@@ -232,6 +232,67 @@ fn a_repository_is_added_at_any_ref_and_any_folder_of_it() {
 }
 
 #[test]
+fn a_repository_is_a_named_context_and_its_commit_can_be_the_time_of_the_image() {
+    let bench = Bench::new();
+    let git = GitServer::start(&bench.authority, "t0ken").unwrap();
+    let files = bench.person.folder("files/docs").unwrap();
+    for (name, content) in [("page", "page"), ("hidden", "hidden"), (".dockerignore", "hidden")] {
+        fs::write(files.join(name), content).unwrap();
+    }
+    git.add("app.git", files.parent().unwrap()).unwrap();
+    let commit = git.commit("app.git", "production").unwrap();
+    let host = git.host();
+    let build = |dockerfile: &str, context: &str| {
+        let output =
+            command::run(bench.zuwai(dockerfile).arg(format!("--build-context=app={context}")), LIMIT).unwrap();
+        assert!(!format!("{output}").contains("t0ken"), "{output}");
+        output
+    };
+    let read = || {
+        let layout = Layout::open(&bench.layout()).unwrap();
+        let manifest = layout.document(text(&layout.index().unwrap()[0], "digest").unwrap()).unwrap();
+        let entries = tar::read(&layout.layer(&manifest["layers"][0]).unwrap()).unwrap();
+        let names = entries.iter().filter(|entry| entry.kind != b'5');
+        let names: Vec<String> = names.map(|entry| String::from_utf8_lossy(&entry.name).into_owned()).collect();
+        let config = layout.document(text(&manifest["config"], "digest").unwrap()).unwrap();
+        (names, config)
+    };
+    // A repository's ignore file is meant for those who build it, and holds for nobody else.
+    let all = ["README", "docs/.dockerignore", "docs/hidden", "docs/page"];
+    for (context, folder) in [
+        (format!("https://auth:t0ken@{host}/app.git#production"), ""),
+        (format!("https://auth:t0ken@{host}/app.git?ref={commit}&subdir=docs"), "docs/"),
+        (format!("https://auth:t0ken@{host}/app.git?ref=production&commit={commit}#:docs"), "docs/"),
+        (format!("git://auth:t0ken@{host}/app.git#refs/heads/production"), ""),
+    ] {
+        build("FROM scratch\nCOPY --from=app . /\n", &context).success().unwrap();
+        let (names, _) = read();
+        let names: Vec<String> = names.into_iter().filter(|name| !name.starts_with(".git/")).collect();
+        let expected: Vec<&str> = all.iter().filter_map(|name| name.strip_prefix(folder)).collect();
+        assert_eq!(names, expected, "{context}");
+    }
+    let address = format!("https://auth:t0ken@{host}/app.git#production");
+    build("ARG SOURCE_DATE_EPOCH=app\nFROM app\nARG SOURCE_DATE_EPOCH\n", &address).success().unwrap();
+    let (names, config) = read();
+    assert_eq!(names, all);
+    assert_eq!(config["created"], "2020-01-01T00:00:00Z");
+    assert_eq!(config["history"][0]["created_by"], "local source for app");
+    assert_eq!(config["history"][1]["created_by"], "ARG SOURCE_DATE_EPOCH=1577836800");
+    fs::remove_dir_all(bench.layout()).unwrap();
+
+    let other = git.commit("app.git", "main").unwrap();
+    for (context, words) in [
+        (format!("{address}:nowhere"), vec!["--build-context app", "nowhere"]),
+        (format!("https://auth:t0ken@{host}/app.git?ref=production&commit={other}"), vec![&other, commit.as_str()]),
+        (format!("https://auth:wrong@{host}/app.git"), vec!["authentication failed"]),
+    ] {
+        let output = build("FROM scratch\nCOPY --from=app . /\n", &context);
+        assert!(output.code() == 1 && words.iter().all(|word| output.err().contains(word)), "{output}");
+        assert!(!bench.layout().exists(), "{output}");
+    }
+}
+
+#[test]
 fn a_digest_is_put_to_an_address_before_the_push_and_its_signature_is_told_to_nobody() {
     let bench = Bench::new();
     let server = bench.serve(|request, before| match (request.target.split('?').next().unwrap(), before) {

@@ -162,6 +162,8 @@ pub(crate) struct CheckedBlob {
 #[derive(Debug, Clone)]
 enum Holder {
     Path(PathBuf),
+    /// A folder that is open, wherever it may lie by now, and the file's path in it. What it was called is for messages.
+    Within(Arc<File>, PathBuf, PathBuf),
     Open(Arc<File>),
 }
 
@@ -171,9 +173,31 @@ impl CheckedBlob {
         CheckedBlob { file: Holder::Path(path), offset: 0, size: descriptor.size, digest: descriptor.digest.clone() }
     }
 
+    /// The whole of a file of a folder, which is called `shown`.
+    pub(crate) fn within(folder: Arc<File>, shown: &Path, name: &Path, descriptor: &Descriptor) -> CheckedBlob {
+        let file = Holder::Within(folder, name.to_owned(), shown.join(name));
+        CheckedBlob { file, offset: 0, size: descriptor.size, digest: descriptor.digest.clone() }
+    }
+
     /// A part of this file.
     pub(crate) fn part(file: Arc<File>, offset: u64, size: u64, digest: Digest) -> CheckedBlob {
         CheckedBlob { file: Holder::Open(file), offset, size, digest }
+    }
+}
+
+impl CheckedBlob {
+    /// A file that was opened, if it has the size that it should have.
+    fn whole(&self, path: &Path, opened: io::Result<File>) -> io::Result<Arc<File>> {
+        let about = |kind, reason: &dyn std::fmt::Display| {
+            io::Error::new(kind, format!("open blob {}: {reason}", path.display()))
+        };
+        let file = opened.map_err(|error| about(error.kind(), &error))?;
+        let length = file.metadata()?.len();
+        if length != self.size {
+            let reason = format!("it has {length} bytes and its descriptor says {}", self.size);
+            return Err(about(io::ErrorKind::InvalidData, &reason));
+        }
+        Ok(Arc::new(file))
     }
 }
 
@@ -181,17 +205,11 @@ impl BlobSource for CheckedBlob {
     fn open(&self) -> io::Result<Box<dyn Read + Send>> {
         let file = match &self.file {
             Holder::Open(file) => Arc::clone(file),
-            Holder::Path(path) => {
-                let about = |kind, reason: &dyn std::fmt::Display| {
-                    io::Error::new(kind, format!("open blob {}: {reason}", path.display()))
-                };
-                let file = File::open(path).map_err(|error| about(error.kind(), &error))?;
-                let length = file.metadata()?.len();
-                if length != self.size {
-                    let reason = format!("it has {length} bytes and its descriptor says {}", self.size);
-                    return Err(about(io::ErrorKind::InvalidData, &reason));
-                }
-                Arc::new(file)
+            Holder::Path(path) => self.whole(path, File::open(path))?,
+            Holder::Within(folder, name, shown) => {
+                let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+                let opened = rustix::fs::openat(folder, name, flags, rustix::fs::Mode::empty());
+                self.whole(shown, opened.map(File::from).map_err(io::Error::from))?
             }
         };
         let hasher = Some(Hasher::new(self.digest.algorithm()));

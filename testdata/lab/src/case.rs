@@ -211,7 +211,7 @@ impl Stand {
 }
 
 /// Where a case's parts are for zuwai: in the container, and in what is compared.
-const WORKSPACE: &str = "/workspace";
+pub(crate) const WORKSPACE: &str = "/workspace";
 pub(crate) const CASE: &str = "/lab/case";
 const OUT: &str = "/lab/out";
 

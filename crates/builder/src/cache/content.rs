@@ -2,7 +2,7 @@
 //! modes, link targets and extended attributes. Owners do not reach the image from there, and modification times are left
 //! out (see [`key`](super::key)).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -12,9 +12,9 @@ use std::sync::{Mutex, PoisonError};
 use sha2::{Digest as _, Sha256};
 use zuwai_snapshot::{Include, Kind as FileKind, Metadata, ModeChange, RootFs};
 
-use super::key::{Framed, Input, Inputs, Kind, Seen};
-use crate::context::Dockerignore;
+use super::key::{Framed, Input, Inputs, Kind, Looked, Seen};
 use crate::context::files::{self, Named, Pivot};
+use crate::context::{Contexts, Dockerignore, Sight};
 use crate::step::StepError;
 
 /// How much of a file is read at once.
@@ -23,11 +23,27 @@ const CHUNK: usize = 256 * 1024;
 /// A thread more is worth its while for this many files.
 const FILES_A_THREAD: usize = 16;
 
-/// The build context, and the hashes of the files that were read so far: several instructions take the same ones.
+/// A build context, and the hashes of the files that were read so far: several instructions take the same ones.
 pub(crate) struct Content<'a> {
+    /// The place of a named context; `None` for the main one.
+    place: Option<usize>,
     root: &'a RootFs,
     ignore: &'a Dockerignore,
     read: Mutex<HashMap<PathBuf, [u8; 32]>>,
+}
+
+/// Those of a whole build.
+pub(crate) struct Contents<'a> {
+    pub(crate) main: Content<'a>,
+    /// By the place of the context in the request.
+    pub(crate) named: BTreeMap<usize, Content<'a>>,
+}
+
+impl<'a> Contents<'a> {
+    pub(crate) fn new(contexts: &'a Contexts) -> Self {
+        let named = contexts.named.iter().map(|(place, sight)| (*place, Content::named(*place, sight)));
+        Contents { main: Content::new(&contexts.main.root, &contexts.main.ignore), named: named.collect() }
+    }
 }
 
 /// What an instruction takes out of the context.
@@ -70,7 +86,12 @@ struct Entry {
 
 impl<'a> Content<'a> {
     pub(crate) fn new(root: &'a RootFs, ignore: &'a Dockerignore) -> Self {
-        Content { root, ignore, read: Mutex::default() }
+        Content { place: None, root, ignore, read: Mutex::default() }
+    }
+
+    /// The same of a named context.
+    fn named(place: usize, sight: &'a Sight) -> Self {
+        Content { place: Some(place), ..Content::new(&sight.root, &sight.ignore) }
     }
 
     /// Adds what an instruction takes: of each source whether it is a folder, and what of it comes along.
@@ -284,7 +305,8 @@ impl Walk<'_> {
 
     fn seen(&mut self, path: &Path) -> Result<Option<Metadata>, StepError> {
         let metadata = self.content.root.metadata(path)?;
-        self.found.seen.extend(metadata.map(|metadata| (path.to_owned(), metadata)));
+        let context = self.content.place;
+        self.found.seen.extend(metadata.map(|was| Looked { context, path: path.to_owned(), was }));
         Ok(metadata)
     }
 }

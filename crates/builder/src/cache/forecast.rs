@@ -9,16 +9,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use zuwai_registry::{Digest, Layer};
-use zuwai_snapshot::RootFs;
 
-use super::content::Content;
+use super::content::Contents;
 use super::entry::Label;
 use super::explain::Record;
 use super::inputs::{self, Sources};
 use super::key::{Inputs, Key, Kind, Seen};
 use super::remote::{Remotes, Unknown};
 use crate::Tools;
-use crate::context::Dockerignore;
+use crate::context::Contexts;
 use crate::error::BuildError;
 use crate::event::Event;
 use crate::instruction::{Action, Placed};
@@ -116,7 +115,7 @@ impl Forecast {
         plan: &Plan<'_>,
         request: &BuildRequest,
         cache: &CacheRequest,
-        (context, ignore): (&RootFs, &Dockerignore),
+        contexts: &Contexts,
         remotes: &Remotes<'_>,
     ) -> Result<Forecast, BuildError> {
         let mut forecast = Forecast {
@@ -125,7 +124,7 @@ impl Forecast {
             found: HashMap::new(),
             verified: HashSet::new(),
         };
-        let content = Content::new(context, ignore);
+        let content = Contents::new(contexts);
         let mut ended: BTreeMap<usize, Settings> = BTreeMap::new();
         for planned in &plan.stages {
             let mut settings = planned.settings(&plan.globals, &ended);
@@ -151,7 +150,7 @@ impl Forecast {
     fn begin(&mut self, planned: &PlannedStage<'_>, request: &BuildRequest, cache: &CacheRequest) -> Option<Key> {
         let name = planned.source.name.clone().unwrap_or_else(|| planned.index.to_string());
         let image = match &planned.base {
-            Base::Scratch => None,
+            Base::Scratch | Base::Files { .. } => None,
             Base::Image(pulled) => Some(&pulled.image),
             Base::Stage(index) => {
                 let parent = &self.stages[index];
@@ -173,7 +172,7 @@ impl Forecast {
         placed: &Placed,
         action: &Action,
         (plan, planned): (&Plan<'_>, &PlannedStage<'_>),
-        (settings, content, remotes): (&Settings, &Content<'_>, &Remotes<'_>),
+        (settings, content, remotes): (&Settings, &Contents<'_>, &Remotes<'_>),
     ) -> Step {
         let mut reads = Vec::new();
         let mut origins = Some(inputs::Origins::new());
@@ -182,9 +181,12 @@ impl Forecast {
                 Origin::Stage(index) => {
                     reads.push(*index);
                     let stage = &self.stages[index];
-                    stage.end.map(|end| (format!("the stage {}", stage.name), end))
+                    stage.end.map(|end| inputs::Origin::Made(format!("the stage {}", stage.name), end))
                 }
-                Origin::Image(pulled) => Some((format!("the image {name}"), inputs::of_image(&pulled.image))),
+                Origin::Image(pulled) => {
+                    Some(inputs::Origin::Made(format!("the image {name}"), inputs::of_image(&pulled.image)))
+                }
+                Origin::Context(place) => Some(inputs::Origin::Given(&content.named[place])),
             };
             origins = origins.zip(origin).map(|(mut origins, origin)| {
                 origins.insert(name.to_owned(), origin);
@@ -193,7 +195,8 @@ impl Forecast {
         }
         let (mut unknown, mut seen) = (None, Seen::new());
         let keys = stage.end.zip(origins).and_then(|(parent, origins)| {
-            let found = inputs::of_action(action, settings, Sources { origins: &origins, content, remotes });
+            let found =
+                inputs::of_action(action, settings, Sources { origins: &origins, content: &content.main, remotes });
             // What cannot be read cannot be carried out either: that tells why.
             let mut inputs = found.map_err(|reason| unknown = Some(reason)).ok()?;
             self.record.add(&stage.name, number, &placed.text, &inputs);

@@ -10,7 +10,7 @@ use super::content::{Content, Taking};
 use super::key::{Inputs, Key, Kind};
 use super::remote::{Remotes, Unknown};
 use crate::context::Dockerignore;
-use crate::instruction::{Action, CopyAction, Mount, MountKind, RunAction, SourceKind, WorkdirAction, kind_of};
+use crate::instruction::{Action, CopyAction, Mount, MountKind, RunAction, SourceKind, WorkdirAction};
 use crate::request::{BuildRequest, CacheRequest};
 use crate::settings::Settings;
 use crate::step::{StepError, absolute, names_folder};
@@ -49,15 +49,34 @@ fn layers(image: Option<&Image>) -> Key {
     Key::of(&diff_ids.iter().map(String::as_bytes).collect::<Vec<_>>())
 }
 
-/// What each `--from` and `from=` of an instruction names, as written there: its name for people, and its key.
-pub(super) type Origins = BTreeMap<String, (String, Key)>;
+/// What each `--from` and `from=` of an instruction names, as written there.
+pub(super) type Origins<'a> = BTreeMap<String, Origin<'a>>;
+
+/// What one of them names.
+pub(super) enum Origin<'a> {
+    /// A stage or an image: its name for people, and the key of all of it.
+    Made(String, Key),
+    /// A named context, of which only what is taken counts.
+    Given(&'a Content<'a>),
+}
 
 /// Where an action finds what it reads besides the root filesystem.
 #[derive(Clone, Copy)]
 pub(super) struct Sources<'a> {
-    pub(super) origins: &'a Origins,
+    pub(super) origins: &'a Origins<'a>,
     pub(super) content: &'a Content<'a>,
     pub(super) remotes: &'a Remotes<'a>,
+}
+
+impl<'a> Sources<'a> {
+    /// What a `from` names: the stage or the image, or the context, which without one is the main one.
+    fn of(&self, from: Option<&str>) -> Result<(&'a str, &'a Key), &'a Content<'a>> {
+        match from.and_then(|from| self.origins.get(from)) {
+            Some(Origin::Made(name, key)) => Ok((name, key)),
+            Some(Origin::Given(content)) => Err(content),
+            None => Err(self.content),
+        }
+    }
 }
 
 /// What an action reads besides the root filesystem that it finds. An error is what would keep the action from being
@@ -98,19 +117,20 @@ fn run(action: &RunAction, settings: &Settings, from: Sources<'_>, inputs: &mut 
 /// What a mount shows decides, but for what is in a cache and for the values of secrets: `BuildKit` has it so, too.
 fn mount(mount: &Mount, sources: Sources<'_>, inputs: &mut Inputs) -> Result<(), Unknown> {
     let Mount { target, kind } = mount;
-    let origin = |from: &Option<String>| from.as_ref().and_then(|from| sources.origins.get(from));
     let what = match kind {
         MountKind::Bind { from, source, writable } => {
-            match origin(from) {
-                Some((name, key)) => inputs.add(Kind::Origin, name.clone(), &[key.bytes()]),
-                None => sources.content.show(inputs, source)?,
+            match sources.of(from.as_deref()) {
+                Ok((name, key)) => inputs.add(Kind::Origin, name, &[key.bytes()]),
+                Err(content) => content.show(inputs, source)?,
             }
             format!("bind {source} {}", if *writable { "rw" } else { "ro" })
         }
         MountKind::Cache { id, sharing: _, from, source, writable, ownership } => {
             // What a new one begins as may be all that a command finds in it.
-            if let Some((name, key)) = origin(from) {
-                inputs.add(Kind::Origin, name.clone(), &[key.bytes()]);
+            match sources.of(from.as_deref()) {
+                Ok((name, key)) => inputs.add(Kind::Origin, name, &[key.bytes()]),
+                Err(content) if from.is_some() => content.show(inputs, source)?,
+                Err(_) => {}
             }
             format!("cache {id} {source} {} {ownership:?}", if *writable { "rw" } else { "ro" })
         }
@@ -127,6 +147,7 @@ fn mount(mount: &Mount, sources: Sources<'_>, inputs: &mut Inputs) -> Result<(),
 }
 
 fn copy(action: &CopyAction, found: Sources<'_>, inputs: &mut Inputs) -> Result<(), Unknown> {
+    let kind_of = |source: &String| action.kind_of(source);
     let CopyAction {
         instruction: _,
         from,
@@ -170,11 +191,14 @@ fn copy(action: &CopyAction, found: Sources<'_>, inputs: &mut Inputs) -> Result<
     }
     inputs.show(Kind::Argument, "--checksum", checksum.as_deref().unwrap_or_default());
     inputs.show(Kind::Argument, "--keep-git-dir", &format!("{keep_git_dir:?}"));
-    if let Some((name, key)) = from.as_ref().and_then(|from| found.origins.get(from)) {
-        inputs.add(Kind::Origin, name.clone(), &[key.bytes()]);
-        inputs.add(Kind::Argument, "sources", &sources.iter().map(String::as_bytes).collect::<Vec<_>>());
-        return Ok(());
-    }
+    let content = match found.of(from.as_deref()) {
+        Ok((name, key)) => {
+            inputs.add(Kind::Origin, name, &[key.bytes()]);
+            inputs.add(Kind::Argument, "sources", &sources.iter().map(String::as_bytes).collect::<Vec<_>>());
+            return Ok(());
+        }
+        Err(content) => content,
+    };
     let chmod = chmod.as_deref().map(str::parse).transpose().map_err(StepError::from)?;
     // The patterns were checked when the instruction took effect.
     let exclude = Dockerignore::excluding(exclude).unwrap_or_default();
@@ -192,7 +216,7 @@ fn copy(action: &CopyAction, found: Sources<'_>, inputs: &mut Inputs) -> Result<
         }
     }
     let taking = Taking { sources: &paths, chmod: chmod.as_ref(), parents: *parents, exclude: Some(&exclude) };
-    Ok(found.content.add(inputs, &taking)?)
+    Ok(content.add(inputs, &taking)?)
 }
 
 /// Parts of names of variables whose values are nobody's business.

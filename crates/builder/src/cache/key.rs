@@ -34,9 +34,19 @@ pub(crate) struct Inputs {
     pub(crate) seen: Seen,
 }
 
-/// Paths of the build context, and what the kernel said of them before they were read. Who finds them otherwise later
-/// has not read what was hashed.
-pub(crate) type Seen = Vec<(PathBuf, Metadata)>;
+/// Paths of the build contexts. Who finds them otherwise later has not read what was hashed.
+pub(crate) type Seen = Vec<Looked>;
+
+/// A path that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Looked {
+    /// The place of a named context; `None` for the main one.
+    pub(crate) context: Option<usize>,
+    /// The path in it.
+    pub(crate) path: PathBuf,
+    /// What the kernel said of it before it was read.
+    pub(crate) was: Metadata,
+}
 
 /// One of them.
 #[derive(Debug, Clone, PartialEq, Eq)]

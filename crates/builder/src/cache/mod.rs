@@ -43,10 +43,9 @@ use zuwai_registry::{
     BlobDir, Compression, Digest, Image, ImageConfig, ImageFormat, Layer, LayerWriter, Platform, Reference,
     RegistryError, Shelf, Stored,
 };
-use zuwai_snapshot::RootFs;
 
 use crate::Tools;
-use crate::context::Dockerignore;
+use crate::context::Contexts;
 use crate::error::{BuildError, UnpackError};
 use crate::event::{Event, Observer};
 use crate::plan::Plan;
@@ -58,6 +57,7 @@ use explain::Record;
 use forecast::{Forecast, Found};
 use keeper::{Keeper, Order};
 pub(crate) use key::Key;
+use key::Looked;
 use mounts::Mounts;
 use remote::Remotes;
 use store::{Cache, Repository};
@@ -103,7 +103,7 @@ impl<'a> LayerCache<'a> {
         request: &'a BuildRequest,
         tools: &Tools<'_>,
         (blobs, scratch): (&BlobDir, PathBuf),
-        context: (&RootFs, &Dockerignore),
+        contexts: &Contexts,
         distrusted: &HashSet<Key>,
     ) -> Result<Option<Self>, BuildError> {
         let Some(wanted) = &request.cache else { return Ok(None) };
@@ -122,7 +122,7 @@ impl<'a> LayerCache<'a> {
             cancelled: tools.cancel.flag(),
             told: Mutex::default(),
         };
-        let forecast = Forecast::new(plan, request, wanted, context, &remotes)?;
+        let forecast = Forecast::new(plan, request, wanted, contexts, &remotes)?;
         let mut cache = LayerCache {
             request: wanted,
             platform: &request.platform,
@@ -186,12 +186,12 @@ impl<'a> LayerCache<'a> {
         (stage, number): (usize, usize),
         layer: &Layer,
         destinations: &[Reference],
-        context: &RootFs,
+        contexts: &Contexts,
         observer: &dyn Observer,
     ) -> bool {
         self.made().insert((stage, number), layer.diff_id.clone());
         let Some(step) = self.forecast.step(stage, number) else { return false };
-        if self.keeper.is_none() || self.is_outdated(step, context, observer) || !step.cached {
+        if self.keeper.is_none() || self.is_outdated(step, contexts, observer) || !step.cached {
             return false;
         }
         let made = self.made();
@@ -241,13 +241,15 @@ impl<'a> LayerCache<'a> {
     }
 
     /// Whether the step, or one before it, took something else than its key was made of.
-    fn is_outdated(&self, step: &forecast::Step, context: &RootFs, observer: &dyn Observer) -> bool {
+    fn is_outdated(&self, step: &forecast::Step, contexts: &Contexts, observer: &dyn Observer) -> bool {
         if self.outdated.load(Ordering::SeqCst) {
             return true;
         }
-        let moved = step.seen.iter().find(|(path, was)| context.metadata(path).ok().flatten() != Some(*was));
-        let what = match moved {
-            Some((path, _)) => format!("{} changed while the build went on", path.display()),
+        let is_otherwise = |looked: &&Looked| {
+            contexts.get(looked.context).root.metadata(&looked.path).ok().flatten() != Some(looked.was)
+        };
+        let what = match step.seen.iter().find(is_otherwise) {
+            Some(Looked { path, .. }) => format!("{} changed while the build went on", path.display()),
             None if self.told.is_outdated() => "what ADD fetched changed while the build went on".to_owned(),
             None => return false,
         };

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::{ContextError, ContextSource, Fetching};
+use super::{Context, ContextError, ContextSource, Fetching};
 use crate::request::ContextRequest;
 
 pub(super) struct Dir;
@@ -18,13 +18,13 @@ impl ContextSource for Dir {
         Ok(())
     }
 
-    fn fetch(&self, rest: &str, fetching: &Fetching<'_>) -> Result<PathBuf, ContextError> {
+    fn fetch(&self, rest: &str, fetching: &Fetching<'_>) -> Result<Context, ContextError> {
         let path = fetching.current_directory.join(rest);
         let real = fs::canonicalize(&path);
         // For messages.
         let path = fetching.current_directory.join(without_login(rest));
         match real {
-            Ok(real) if real.is_dir() => Ok(real),
+            Ok(real) if real.is_dir() => Ok(Context { root: real, time: None }),
             Ok(_) => Err(ContextError::NotAFolder { path }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(ContextError::Missing { path, hint: looks_like_a_repository(rest) })

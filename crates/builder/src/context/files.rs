@@ -58,10 +58,12 @@ pub enum FilesError {
         target: String,
     },
     /// It is there, and `.dockerignore` hides it.
-    #[error("{source_text:?} not found in the build context: {}:{line} hides it with {rule:?}", file.display())]
+    #[error("{source_text:?} not found in {place}: {}:{line} hides it with {rule:?}", file.display())]
     IgnoredBy {
         /// The source as written.
         source_text: String,
+        /// Where it was looked for, in words.
+        place: &'static str,
         /// The `.dockerignore`.
         file: PathBuf,
         /// The line in it, from 1.
@@ -85,6 +87,20 @@ pub enum FilesError {
 }
 
 impl FilesError {
+    /// The same of a named context, which is not the one that messages call the build context.
+    pub(crate) fn in_named_context(self) -> Self {
+        match self {
+            Self::NotFound { source_text, similar, .. } => Self::NotFound { source_text, place: NAMED, similar },
+            Self::Dangling { source_text, link, target, .. } => {
+                Self::Dangling { source_text, place: NAMED, link, target }
+            }
+            Self::IgnoredBy { source_text, file, line, rule, path, .. } => {
+                Self::IgnoredBy { source_text, place: NAMED, file, line, rule, path }
+            }
+            other => other,
+        }
+    }
+
     /// A way out, where there is one to name.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -104,6 +120,7 @@ impl FilesError {
 }
 
 const CONTEXT: &str = "the build context";
+const NAMED: &str = "the context that --from names";
 const ELSEWHERE: &str = "the stage or image that --from names";
 
 /// All files that the sources name, in the order of the sources. `ignore` is given for the build context, and `None` for
@@ -269,6 +286,7 @@ impl Search<'_> {
             return Ok(None);
         }
         Ok(Some(FilesError::IgnoredBy {
+            place: CONTEXT,
             source_text: self.source.to_owned(),
             file: ignore.file().to_owned(),
             line: rule.line,

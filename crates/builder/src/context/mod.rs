@@ -11,7 +11,9 @@ mod dockerignore;
 pub mod files;
 mod git;
 mod ignore_pattern;
+pub(crate) mod named;
 mod pattern;
+mod sight;
 mod tar;
 
 use std::ffi::OsString;
@@ -26,8 +28,10 @@ use zuwai_snapshot::{Ignore, Kind, RootFs, SnapshotError};
 pub use self::dockerignore::{Dockerignore, DockerignoreError, Rule};
 pub use self::files::{FilesError, Named};
 pub use self::git::GitError;
-pub(crate) use self::git::{Checkout, repository};
+pub(crate) use self::git::{Checkout, remove_git, repository};
+pub use self::named::NamedContextError;
 pub use self::pattern::BadPattern;
+pub(crate) use self::sight::{Contexts, Fetched, Sight};
 use crate::event::{Event, Observer};
 use crate::request::ContextRequest;
 
@@ -42,7 +46,7 @@ pub(crate) trait ContextSource: Sync {
     fn check(&self, rest: &str, request: &ContextRequest) -> Result<(), ContextError>;
 
     /// Gives the folder that is the context.
-    fn fetch(&self, rest: &str, fetching: &Fetching<'_>) -> Result<PathBuf, ContextError>;
+    fn fetch(&self, rest: &str, fetching: &Fetching<'_>) -> Result<Context, ContextError>;
 }
 
 /// What fetching is done with.
@@ -83,6 +87,8 @@ static SOURCES: [(&str, Row); 6] = [
 pub struct Context {
     /// The folder, without links. It is only read.
     pub root: PathBuf,
+    /// When what is in it was committed, in seconds since 1970; `None` for what comes out of no repository.
+    pub time: Option<i64>,
 }
 
 /// A build context that cannot be had.
@@ -122,6 +128,22 @@ pub enum ContextError {
     SubPath {
         /// The path as given.
         sub_path: PathBuf,
+    },
+    /// A repository has no such folder.
+    #[error("{place} has no folder {folder}")]
+    NoFolder {
+        /// The repository.
+        place: String,
+        /// The folder.
+        folder: String,
+    },
+    /// A named context.
+    #[error("--build-context {name}")]
+    Named {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        source: Box<ContextError>,
     },
     /// A git repository could not be had.
     #[error(transparent)]
@@ -168,6 +190,7 @@ impl ContextError {
             }
             Self::NoStandardInput => Some("name a file: tar://PATH".to_owned()),
             Self::Git(error) => error.hint(),
+            Self::Named { source, .. } => source.hint(),
             _ => None,
         }
     }
@@ -191,12 +214,22 @@ pub fn fetch(
     let (source, rest) = source(&request.location)?;
     source.check(rest, request)?;
     observer.event(&Event::ContextFetching { location: &source.shown(rest) });
-    let folder = source.fetch(rest, &Fetching { request, current_directory, into, cancelled, observer })?;
+    let fetched = source.fetch(rest, &Fetching { request, current_directory, into, cancelled, observer })?;
     let root = match &request.sub_path {
-        Some(sub_path) => below(&folder, sub_path)?,
-        None => folder,
+        Some(sub_path) => below(&fetched.root, sub_path)?,
+        None => fetched.root,
     };
-    Ok(Context { root })
+    Ok(Context { root, ..fetched })
+}
+
+/// A location without credentials.
+fn shown(location: &str) -> String {
+    source(location).map_or_else(|_| "a context".to_owned(), |(source, rest)| source.shown(rest))
+}
+
+/// Whether a location is a folder of this machine.
+fn is_folder(location: &str) -> bool {
+    !location.contains("://") || location.starts_with("dir://")
 }
 
 /// What of the context may not be seen: `<Dockerfile>.dockerignore` if there is one, else `.dockerignore` in the context,
@@ -217,8 +250,13 @@ pub fn ignore_file(context: &Path, dockerfile: &Path) -> Result<Dockerignore, Co
         let file = Path::new(&beside);
         return Ok(Dockerignore::parse(&text, file.strip_prefix(context).unwrap_or(file))?);
     }
+    own_ignore_file(&root)
+}
+
+/// What a context's own `.dockerignore` hides.
+fn own_ignore_file(root: &RootFs) -> Result<Dockerignore, ContextError> {
     let name = Path::new(".dockerignore");
-    Ok(match read_inside(&root, name)? {
+    Ok(match read_inside(root, name)? {
         Some(text) => Dockerignore::parse(&text, name)?,
         None => Dockerignore::default(),
     })

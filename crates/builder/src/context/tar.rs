@@ -3,12 +3,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use zuwai_snapshot::{ApplyOptions, Ignore, RootFs, apply_tar};
 
-use super::{ContextError, ContextSource, Fetching};
+use super::{Context, ContextError, ContextSource, Fetching};
 use crate::cancellable::Cancellable;
 use crate::decompress::decompressed;
 use crate::event::Event;
@@ -27,7 +26,7 @@ impl ContextSource for Tar {
         Ok(())
     }
 
-    fn fetch(&self, rest: &str, fetching: &Fetching<'_>) -> Result<PathBuf, ContextError> {
+    fn fetch(&self, rest: &str, fetching: &Fetching<'_>) -> Result<Context, ContextError> {
         if rest == STDIN {
             let input = fetching.request.standard_input.clone().ok_or(ContextError::NoStandardInput)?;
             return unpack(Box::new(Shared(input)), "standard input", fetching);
@@ -49,7 +48,7 @@ pub(super) fn unpack(
     stream: Box<dyn Read + Send>,
     name: &str,
     fetching: &Fetching<'_>,
-) -> Result<PathBuf, ContextError> {
+) -> Result<Context, ContextError> {
     let into = fetching.into;
     let archive = |source: io::Error| ContextError::Archive { name: name.to_owned(), source: source.into() };
     fs::create_dir_all(into).map_err(|source| ContextError::Io {
@@ -76,7 +75,7 @@ pub(super) fn unpack(
     for text in &applied.warnings {
         fetching.observer.event(&Event::Warning { text });
     }
-    Ok(into.to_owned())
+    Ok(Context { root: into.to_owned(), time: None })
 }
 
 /// Standard input as somebody else holds it too.

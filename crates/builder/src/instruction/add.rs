@@ -10,7 +10,7 @@ use zuwai_registry::Digest;
 
 use super::error::Fault;
 use super::flags::Flags;
-use super::sources::{SourceKind, Sources, expand_flag, kind_of};
+use super::sources::{SourceKind, Sources, expand_flag};
 use super::{Action, CopyAction, Instruction, InstructionError, Step};
 use crate::context::repository;
 use crate::settings::Settings;
@@ -50,18 +50,23 @@ impl Instruction for Add {
 
 /// What can be seen to be wrong before anything is fetched.
 fn check(action: &CopyAction) -> Result<(), InstructionError> {
-    for source in action.sources.iter().filter(|source| kind_of(source) == SourceKind::Git) {
-        if let Err(error) = repository(source) {
+    for source in action.sources.iter().filter(|source| action.kind_of(source) == SourceKind::Git) {
+        let wanted = repository(source).map_err(|error| {
             let address = source.rsplit('@').next().unwrap_or_default().to_owned();
-            return Err(InstructionError::Repository { address, reason: error.to_string() });
-        }
+            InstructionError::Repository { address, reason: error.to_string() }
+        })?;
+        check_agreement(action, wanted.checksum.as_deref(), wanted.keep_git_dir)?;
+    }
+    if action.keep_git_dir.is_some() && !action.sources.iter().any(|source| action.kind_of(source) == SourceKind::Git) {
+        let reason = "it is for repositories, and there is none among the sources".to_owned();
+        return Err(InstructionError::Remote { flag: "keep-git-dir", reason });
     }
     let Some(checksum) = &action.checksum else { return Ok(()) };
     let wrong = |reason: String| Err(InstructionError::Remote { flag: "checksum", reason });
     let [source] = action.sources.as_slice() else {
         return wrong("it is for one source".to_owned());
     };
-    match kind_of(source) {
+    match action.kind_of(source) {
         _ if !action.inline.is_empty() => wrong("it is for one source".to_owned()),
         SourceKind::Path => wrong(format!("it is for web addresses and repositories, and {source} is a path")),
         SourceKind::Web => match checksum.parse::<Digest>() {
@@ -70,6 +75,27 @@ fn check(action: &CopyAction) -> Result<(), InstructionError> {
         },
         SourceKind::Git if checksum.len() >= 7 && checksum.bytes().all(|byte| byte.is_ascii_hexdigit()) => Ok(()),
         SourceKind::Git => wrong(format!("{checksum} is not the id of a commit")),
+    }
+}
+
+/// What an address and a flag say of the same thing must not differ.
+fn check_agreement(
+    action: &CopyAction,
+    checksum: Option<&str>,
+    keep_git_dir: Option<bool>,
+) -> Result<(), InstructionError> {
+    if let (Some(flag), Some(address)) = (action.checksum.as_deref(), checksum)
+        && !flag.eq_ignore_ascii_case(address)
+    {
+        let reason = format!("it says {flag}, and the address says {address}");
+        return Err(InstructionError::Remote { flag: "checksum", reason });
+    }
+    match (action.keep_git_dir, keep_git_dir) {
+        (Some(flag), Some(address)) if flag != address => {
+            let reason = format!("it says {flag}, and the address says {address}");
+            Err(InstructionError::Remote { flag: "keep-git-dir", reason })
+        }
+        _ => Ok(()),
     }
 }
 

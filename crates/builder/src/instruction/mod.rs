@@ -161,6 +161,16 @@ pub(crate) struct CopyAction {
     pub(crate) keep_git_dir: Option<bool>,
 }
 
+impl CopyAction {
+    /// What a source is. `--keep-git-dir` makes every web address one of a repository.
+    pub(crate) fn kind_of(&self, source: &str) -> SourceKind {
+        match kind_of(source) {
+            SourceKind::Web if self.keep_git_dir.is_some() => SourceKind::Git,
+            kind => kind,
+        }
+    }
+}
+
 /// WORKDIR.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WorkdirAction {

@@ -44,8 +44,8 @@ pub struct Direct {
     ignored: Ignore,
     /// See [`STAYS`].
     stays: PathBuf,
-    /// The build context, when it has to stay where it is because something is mounted inside it.
-    context: Mutex<Option<PathBuf>>,
+    /// The contexts that have to stay where they are because something is mounted inside them.
+    contexts: Mutex<Vec<PathBuf>>,
     cleanup: bool,
 }
 
@@ -69,7 +69,7 @@ impl Direct {
         Ok(Direct {
             ignored,
             stays: options.current_directory.join(STAYS),
-            context: Mutex::default(),
+            contexts: Mutex::default(),
             cleanup: options.cleanup,
         })
     }
@@ -77,8 +77,8 @@ impl Direct {
 
 impl Direct {
     fn ignore(&self) -> Ignore {
-        let context = self.context.lock().unwrap_or_else(PoisonError::into_inner);
-        self.ignored.with(std::iter::once(self.stays.clone()).chain(context.clone()))
+        let contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ignored.with(std::iter::once(self.stays.clone()).chain(contexts.iter().cloned()))
     }
 
     /// The container's own files take the place of the image's.
@@ -153,15 +153,15 @@ impl Isolation for Direct {
         if parked.exists() { self.restore(parked, leftover) } else { Ok(()) }
     }
 
-    fn begin(&self, parked: &Path, context: &Path) -> Result<(), IsolationError> {
-        if context == Path::new("/") {
+    fn begin(&self, parked: &Path, contexts: &[&Path]) -> Result<(), IsolationError> {
+        if contexts.contains(&Path::new("/")) {
             return Err(IsolationError::ContextIsRoot);
         }
-        // What a pattern may match in the context is no reason to take the whole of it out of the image.
+        // What a pattern may match in a context is no reason to take the whole of it out of the image.
         let paths = Ignore::new(self.ignored.iter().map(Path::to_owned));
-        if !self.ignored.covers(context) && paths.leads_to(context) {
-            *self.context.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.to_owned());
-        }
+        let stays = |context: &&&Path| !self.ignored.covers(context) && paths.leads_to(context);
+        let staying = contexts.iter().filter(stays).map(|context| context.to_path_buf()).collect();
+        *self.contexts.lock().unwrap_or_else(PoisonError::into_inner) = staying;
         let root = self.root()?;
         let begun = root.park(parked).map_err(IsolationError::from).and_then(|()| write_mark(parked, root.ignore()));
         begun.or_else(|error| put_back(&root, parked).and(Err(error)))

@@ -63,7 +63,7 @@ pub trait Isolation: Send + Sync {
 
     /// Makes room for the first stage. What lay in the place where images are built is kept in `parked`. When this fails,
     /// everything lies where it lay before, or the error says where it is.
-    fn begin(&self, _parked: &Path, _context: &Path) -> Result<(), IsolationError> {
+    fn begin(&self, _parked: &Path, _contexts: &[&Path]) -> Result<(), IsolationError> {
         Ok(())
     }
 
@@ -79,7 +79,7 @@ pub trait Isolation: Send + Sync {
         Ok(())
     }
 
-    /// Where the build context that was given to [`Isolation::begin`] is found while the build goes on.
+    /// Where a context that was given to [`Isolation::begin`] is found while the build goes on.
     fn moved(&self, context: &Path, _parked: &Path) -> PathBuf {
         context.to_owned()
     }

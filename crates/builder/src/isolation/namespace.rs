@@ -98,7 +98,7 @@ impl Isolation for Namespace {
         true
     }
 
-    fn begin(&self, parked: &Path, _: &Path) -> Result<(), IsolationError> {
+    fn begin(&self, parked: &Path, _: &[&Path]) -> Result<(), IsolationError> {
         let folder = parked.with_file_name("provided");
         *self.provided.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder);
         Ok(())

@@ -71,7 +71,7 @@ impl Globals {
     }
 
     /// A global variable.
-    pub(super) fn global(&self, name: &str) -> Option<&str> {
+    pub(crate) fn global(&self, name: &str) -> Option<&str> {
         self.scope.get(name)
     }
 

@@ -9,10 +9,10 @@ use zuwai_snapshot::{CopyRequest, Ignore, Include, Kind, ModeChange, Ownership, 
 
 use super::ownership::accounts;
 use super::{Ground, StepError, absolute, add, link, names_folder, remote};
-use crate::context::Dockerignore;
 use crate::context::files::{self, Pivot, both};
+use crate::context::{Dockerignore, FilesError};
 use crate::event::Event;
-use crate::instruction::{CopyAction, InlineFile, SourceKind, kind_of};
+use crate::instruction::{CopyAction, InlineFile, SourceKind};
 
 /// How everything that one instruction copies is owned.
 #[derive(Clone)]
@@ -57,7 +57,7 @@ struct Job<'a> {
 
 impl<'a> Job<'a> {
     fn new(action: &'a CopyAction, ground: &'a Ground<'a>, onto: &'a RootFs) -> Result<Self, StepError> {
-        let dress = dress(action, onto)?;
+        let dress = dress(action, ground, onto)?;
         let mut target = Target::find(action, onto)?;
         target.folder |= action.parents;
         // The patterns were checked when the instruction took effect.
@@ -71,7 +71,7 @@ impl<'a> Job<'a> {
         let mut matched = action.inline.len();
         let mut several = action.sources.len() + action.inline.len() > 1;
         for source in &action.sources {
-            let copied = match kind_of(source) {
+            let copied = match action.kind_of(source) {
                 SourceKind::Path => self.paths(source, &mut matched, &mut several)?,
                 SourceKind::Web => self.web(source, &mut matched, several)?,
                 SourceKind::Git => self.repository(source, &mut matched, several)?,
@@ -105,7 +105,8 @@ impl<'a> Job<'a> {
         if self.action.parents {
             return self.with_parents(&origin, source, matched);
         }
-        let sources = files::matching(root, std::slice::from_ref(&source.to_owned()), ignore)?;
+        let sources = files::matching(root, std::slice::from_ref(&source.to_owned()), ignore);
+        let sources = sources.map_err(|error| self.worded(error))?;
         *matched += sources.len();
         *several |= sources.len() > 1;
         self.check_several(*several)?;
@@ -126,13 +127,19 @@ impl<'a> Job<'a> {
         Ok(changed)
     }
 
+    fn worded(&self, error: FilesError) -> StepError {
+        self.ground.worded(self.action.from.as_deref(), error).into()
+    }
+
     /// `--parents`: what matches keeps its folders, from the context's root or from behind `/./`.
     fn with_parents(&self, origin: &Origin<'_>, source: &str, matched: &mut usize) -> Result<Vec<PathBuf>, StepError> {
         let Pivot { folder, pattern, literal, shown } = files::pivot(source)?;
         let mut changed = Vec::new();
-        for folder in files::matching(origin.root, &[folder], origin.ignore)? {
+        let folders = files::matching(origin.root, &[folder], origin.ignore).map_err(|error| self.worded(error))?;
+        for folder in folders {
             if literal {
-                files::one(origin.root, &format!("{}/{pattern}", folder.path.display()), origin.ignore)?;
+                files::one(origin.root, &format!("{}/{pattern}", folder.path.display()), origin.ignore)
+                    .map_err(|error| self.worded(error))?;
             }
             if folder.kind != Kind::Dir {
                 continue;
@@ -236,7 +243,7 @@ impl<'a> Job<'a> {
 }
 
 /// Names of users and groups are those of the root that is copied to.
-fn dress(action: &CopyAction, onto: &RootFs) -> Result<Dress, StepError> {
+fn dress(action: &CopyAction, ground: &Ground<'_>, onto: &RootFs) -> Result<Dress, StepError> {
     let asked = match &action.chown {
         Some(text) => Some(accounts(onto)?.owner(text)?),
         None => None,
@@ -248,7 +255,8 @@ fn dress(action: &CopyAction, onto: &RootFs) -> Result<Dress, StepError> {
     let (uid, gid) = asked.unwrap_or((0, 0));
     let parents =
         Ownership { uid, gid, mode: mode.as_ref().map_or(0o755, |mode: &ModeChange| mode.apply(0o755, true)) };
-    let owner = if action.from.is_some() { asked } else { Some((uid, gid)) };
+    let (_, of_context) = ground.tree(action.from.as_deref());
+    let owner = if of_context.is_some() { Some((uid, gid)) } else { asked };
     Ok(Dress { owner, asked, mode, parents })
 }
 

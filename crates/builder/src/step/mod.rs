@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use zuwai_registry::TransportOptions;
 use zuwai_snapshot::{RootFs, Scope, SnapshotError, Snapshotter};
 
-use crate::context::{Dockerignore, FilesError, GitError};
+use crate::context::{Dockerignore, FilesError, GitError, Sight};
 use crate::event::Observer;
 use crate::instruction::Action;
 use crate::isolation::mount::MountError;
@@ -36,11 +36,9 @@ pub(crate) struct Ground<'a> {
     /// The stage's root filesystem, its base unpacked.
     pub(crate) root: &'a RootFs,
     /// The build context.
-    pub(crate) context: &'a RootFs,
-    /// What of the context is not to be seen.
-    pub(crate) ignore: &'a Dockerignore,
-    /// What each `--from` and `from=` of the instruction names: stages that are done, and images unpacked aside.
-    pub(crate) origins: BTreeMap<String, Arc<RootFs>>,
+    pub(crate) context: &'a Sight,
+    /// What each `--from` and `from=` of the instruction names.
+    pub(crate) origins: BTreeMap<String, Tree>,
     /// Secrets and agents of whoever asked for the build.
     pub(crate) secrets: &'a Secrets,
     /// Folders that `--mount=type=cache` keeps from build to build.
@@ -61,6 +59,14 @@ pub(crate) struct Ground<'a> {
     pub(crate) cancel: &'a Cancel,
     /// What servers told of what is to be fetched, where somebody counts on it.
     pub(crate) told: Option<&'a Told>,
+}
+
+/// What a `--from` names.
+pub(crate) enum Tree {
+    /// A stage that is done, or an image unpacked aside.
+    Made(Arc<RootFs>),
+    /// A named context.
+    Given(Arc<Sight>),
 }
 
 /// What servers told of addresses before anything was fetched from them, and whether it was still so then.
@@ -89,12 +95,20 @@ impl Told {
 }
 
 impl Ground<'_> {
-    /// What a `--from` names, or the build context without one; with the ignore file that holds there.
+    /// What a `--from` names, or the build context without one. An ignore file holds in a context, and in nothing else; the
+    /// files of one are root's, whoever they belong to on this machine.
     fn tree(&self, from: Option<&str>) -> (&RootFs, Option<&Dockerignore>) {
-        match from {
-            Some(name) => (self.origins.get(name).expect("every --from was resolved"), None),
-            None => (self.context, Some(self.ignore)),
-        }
+        let sight = match from.map(|name| self.origins.get(name).expect("every --from was resolved")) {
+            Some(Tree::Made(root)) => return (root, None),
+            Some(Tree::Given(sight)) => sight,
+            None => self.context,
+        };
+        (&sight.root, Some(&sight.ignore))
+    }
+
+    /// An error about what a `--from` names, worded for what that is.
+    fn worded(&self, from: Option<&str>, error: FilesError) -> FilesError {
+        if from.is_some() && self.tree(from).1.is_some() { error.in_named_context() } else { error }
     }
 
     /// Puts something down in the scratch folder, or says what it was for.

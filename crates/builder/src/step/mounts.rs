@@ -28,16 +28,31 @@ pub(super) struct Found<'a> {
 /// Where agents' sockets lie unless the mount says.
 const SOCKETS: &str = "/run/buildkit/ssh_agent";
 
-/// Finds the source of every mount. `visible` says what of the build context may be seen.
+/// What of the origin of each bind mount may be seen, by the place of the mount among the flags.
+pub(super) type Visible<'a> = Box<dyn Fn(&Path) -> Include + 'a>;
+
+/// See [`Visible`].
+pub(super) fn visible<'a>(mounts: &'a [instruction::Mount], ground: &'a Ground<'_>) -> Vec<Visible<'a>> {
+    let of = |mount: &'a instruction::Mount| -> Visible<'a> {
+        let MountKind::Bind { from, .. } = &mount.kind else { return Box::new(|_| Include::Yes) };
+        match ground.tree(from.as_deref()) {
+            (_, Some(ignore)) => Box::new(|path| ignore.include(path)),
+            (_, None) => Box::new(|_| Include::Yes),
+        }
+    };
+    mounts.iter().map(of).collect()
+}
+
+/// Finds the source of every mount.
 pub(super) fn find<'a>(
     mounts: &'a [instruction::Mount],
     ground: &'a Ground<'_>,
-    visible: &'a dyn Fn(&Path) -> Include,
+    visible: &'a [Visible<'a>],
 ) -> Result<Found<'a>, StepError> {
     let mut found = Found { mounts: Vec::new(), environment: Vec::new(), locks: Vec::new() };
     let mut sockets = 0;
     let mut shared = lock_shared(mounts, ground)?;
-    for mount in mounts {
+    for (mount, visible) in mounts.iter().zip(visible) {
         let target = PathBuf::from(&mount.target);
         match &mount.kind {
             MountKind::Bind { from, source, writable } => {
@@ -94,7 +109,7 @@ pub(super) fn find<'a>(
     Ok(found)
 }
 
-/// Files of a stage, an image or the build context.
+/// Files of a stage, an image or a context.
 fn tree<'a>(
     ground: &'a Ground<'_>,
     from: Option<&str>,
@@ -103,13 +118,10 @@ fn tree<'a>(
     visible: &'a dyn Fn(&Path) -> Include,
 ) -> Result<MountSource<'a>, StepError> {
     let (root, ignore) = ground.tree(from);
-    let named = files::one(root, source, ignore)?;
-    // Files of the build context are root's, whoever they belong to on this machine.
-    let (owner, include) = if from.is_some() { (None, EVERYTHING) } else { (Some((0, 0)), visible) };
-    Ok(MountSource::Tree { root, path: named.real, owner, include, writable })
+    let named = files::one(root, source, ignore).map_err(|error| ground.worded(from, error))?;
+    let owner = ignore.map(|_| (0, 0));
+    Ok(MountSource::Tree { root, path: named.real, owner, include: visible, writable })
 }
-
-const EVERYTHING: &dyn Fn(&Path) -> Include = &|_| Include::Yes;
 
 /// The locks of the caches that are not private, by their folders' names. A folder can lie in one root at a time, so who
 /// shares it takes turns; and everybody asks in the order of the names, so that no two wait for each other.
@@ -211,16 +223,18 @@ fn seed(
     let ownership = Ownership { uid, gid, mode };
     root.make_dirs(Path::new("/cache"), &ownership)?;
     if from.is_some() {
-        let (tree, _) = ground.tree(from);
-        let named = files::one(tree, source, None)?;
+        let (tree, ignore) = ground.tree(from);
+        let named = files::one(tree, source, ignore).map_err(|error| ground.worded(from, error))?;
+        let top = named.real.clone();
+        let include = |path: &Path| ignore.map_or(Include::Yes, |ignore| ignore.include(&top.join(path)));
         let request = CopyRequest {
             source: tree,
             from: named.real,
             to: PathBuf::from("/cache"),
-            owner: None,
+            owner: ignore.map(|_| (0, 0)),
             mode: None,
             parents: ownership,
-            include: EVERYTHING,
+            include: &include,
             cancelled: Some(ground.cancel.flag()),
         };
         copy(&request, &root)?;

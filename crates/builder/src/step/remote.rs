@@ -8,7 +8,7 @@ use zuwai_registry::Digest;
 use zuwai_snapshot::{Ignore, RootFs};
 
 use super::{Ground, StepError};
-use crate::context::{Checkout, repository};
+use crate::context::{Checkout, remove_git, repository};
 use crate::event::Event;
 use crate::instruction::CopyAction;
 use crate::web;
@@ -64,7 +64,7 @@ pub(super) fn check_out(address: &str, action: &CopyAction, ground: &Ground<'_>)
     let folder = empty_folder(ground, WHAT)?;
     let wanted = repository(address)?;
     ground.observer.event(&Event::ContextFetching { location: &wanted.shown() });
-    let Checkout { commit } = wanted.check_out(ground.git, ground.transport, &folder, ground.cancel.flag())?;
+    let Checkout { commit, .. } = wanted.check_out(ground.git, ground.transport, &folder, ground.cancel.flag())?;
     if let Some(told) = ground.told {
         told.compare(address, Some(&commit));
     }
@@ -90,11 +90,6 @@ pub(super) fn check_out(address: &str, action: &CopyAction, ground: &Ground<'_>)
         });
     }
     Ok(Tree { root, path: path.real })
-}
-
-fn remove_git(folder: &Path) -> std::io::Result<()> {
-    let git = folder.join(".git");
-    if git.is_dir() { fs::remove_dir_all(&git) } else { fs::remove_file(&git).or(Ok(())) }
 }
 
 /// A folder with nothing in it, below the scratch folder.

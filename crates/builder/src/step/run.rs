@@ -25,7 +25,7 @@ pub(super) fn execute(action: &RunAction, ground: &Ground<'_>) -> Result<Scope, 
         environment.push(format!("HOME={}", user.home));
     }
     let working_dir = absolute(&action.working_dir, "");
-    let visible = |path: &Path| ground.ignore.include(path);
+    let visible = mounts::visible(&action.mounts, ground);
     let found = mounts::find(&action.mounts, ground, &visible)?;
     environment.extend(found.environment);
     let laid = ground.isolation.lay(&found.mounts, ground.root, &ground.scratch.join("aside"))?;

@@ -8,9 +8,11 @@ mod remote;
 mod stand;
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use zuwai_lab::Meter;
+use zuwai_lab::command::must;
 use zuwai_lab::layout::{Layout, text};
 
 use stand::{FIVE, Stand};
@@ -84,6 +86,40 @@ fn one_miss_does_not_end_the_looking_and_is_explained() {
     let again = stand.build("again", &[]);
     assert_eq!(again.misses(), [""; 0], "{}", again.output);
     assert_eq!(stand.image("again"), made);
+}
+
+#[test]
+fn of_a_named_context_only_what_is_taken_counts() {
+    let stand = Stand::new(
+        "FROM busybox\nCOPY --from=lib file /file\n\
+         RUN --mount=from=lib,source=sub,target=/m cat /m/x > /x\nRUN echo done > /done\n",
+    );
+    fs::create_dir_all(stand.context.join("lib/sub")).unwrap();
+    for name in ["lib/file", "lib/sub/x", "lib/other"] {
+        stand.write(name, "one\n");
+    }
+    let words = ["--build-context=lib=/workspace/lib"];
+    let misses = |tag: &str| {
+        let built = stand.build(tag, &words);
+        assert_eq!(built.hits().len() + built.misses().len(), 3, "{}", built.output);
+        built.misses().len()
+    };
+    assert_eq!(misses("one"), 3);
+    stand.write("lib/other", "two\n");
+    stand.write("src/main", "of the main context\n");
+    assert_eq!(misses("two"), 0);
+    stand.write("lib/sub/x", "two\n");
+    assert_eq!(misses("three"), 2);
+    assert_eq!(stand.file("three", "x"), "two\n");
+    stand.write("lib/file", "two\n");
+    assert_eq!(misses("four"), 3);
+    assert_eq!(stand.file("four", "file"), "two\n");
+    // The same files under the same names, out of somewhere else.
+    must(Command::new("cp").arg("-a").arg(stand.context.join("lib")).arg(stand.context.join("moved"))).unwrap();
+    assert_eq!(stand.build("five", &["--build-context=lib=/workspace/moved"]).misses(), [""; 0]);
+    // What takes the place of the base decides everything on it.
+    let base = stand.build("six", &[words[0], "--build-context=busybox=docker-image://busybox:layers"]);
+    assert_eq!(base.misses().len(), 3, "{}", base.output);
 }
 
 #[test]

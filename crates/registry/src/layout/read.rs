@@ -16,6 +16,8 @@ use crate::image::{
 #[derive(Debug, Clone)]
 pub struct Layout {
     dir: PathBuf,
+    /// The same, held open: it may be moved before its blobs are read.
+    open: Arc<File>,
     index: Index,
 }
 
@@ -48,7 +50,9 @@ impl Layout {
             reference: name,
             source,
         })?;
-        Ok(Layout { dir, index })
+        let open = File::open(&dir)
+            .map_err(|source| RegistryError::Io { attempted: format!("cannot open {}", dir.display()), source })?;
+        Ok(Layout { dir, open: Arc::new(open), index })
     }
 
     /// What its index lists, as it stands there.
@@ -64,15 +68,29 @@ impl Layout {
             image: descriptor,
         });
         let place = self.dir.display().to_string();
-        let descriptor = pick(listed.collect(), name, &place)?;
-        let blob = |descriptor: &Descriptor| -> Result<Arc<dyn BlobSource>, RegistryError> {
-            Ok(Arc::new(CheckedBlob::file(self.path_of(&descriptor.digest), descriptor)))
-        };
-        graph_of(descriptor, &place, &blob)
+        self.graph_below(pick(listed.collect(), name, &place)?)
     }
 
-    fn path_of(&self, digest: &Digest) -> PathBuf {
-        self.dir.join("blobs").join(digest.algorithm().as_str()).join(digest.hex())
+    /// The same of the manifest or the index with this digest, which the layout's index lists.
+    pub fn graph_of(&self, digest: &Digest) -> Result<Graph, RegistryError> {
+        let listed = self.index.manifests.iter().find(|descriptor| descriptor.digest == *digest);
+        self.graph_below(listed.ok_or_else(|| {
+            let known: Vec<String> = self.index.manifests.iter().map(|listed| listed.digest.to_string()).collect();
+            RegistryError::NotAnImage {
+                reference: self.dir.display().to_string(),
+                reason: format!("its index does not list {digest}, but {}", known.join(", ")),
+            }
+        })?)
+    }
+
+    fn graph_below(&self, descriptor: &Descriptor) -> Result<Graph, RegistryError> {
+        let place = self.dir.display().to_string();
+        let blob = |descriptor: &Descriptor| -> Result<Arc<dyn BlobSource>, RegistryError> {
+            let digest = &descriptor.digest;
+            let name = Path::new("blobs").join(digest.algorithm().as_str()).join(digest.hex());
+            Ok(Arc::new(CheckedBlob::within(Arc::clone(&self.open), &self.dir, &name, descriptor)))
+        };
+        graph_of(descriptor, &place, &blob)
     }
 }
 

@@ -95,6 +95,10 @@ fn take(argument: &str, inputs: &mut Inputs, case: &Case) -> Result<(), String> 
             let folder = case.folder().display().to_string();
             inputs.flags.push(argument.replace(case::CASE, &folder));
         }
+        "--build-context" => {
+            let (folder, context) = (case.folder().display().to_string(), inputs.context.display().to_string());
+            inputs.flags.push(argument.replace(case::CASE, &folder).replace(case::WORKSPACE, &context));
+        }
         "--dockerfile" if !case.folder().join(value).exists() => inputs.dockerfile = inputs.context.join(value),
         "--context-sub-path" => inputs.context.push(value),
         _ => return Err(format!("{flag} is zuwai's own")),

@@ -8,7 +8,7 @@ use zuwai_registry::{Compression, Descriptor, Digest, Image, ImageConfig, ImageF
 use zuwai_snapshot::{Ignore, RootFs, SnapshotMode};
 
 use super::super::content::Content;
-use super::super::inputs::{Sources, of_action, of_base};
+use super::super::inputs::{Origin, Sources, of_action, of_base};
 use super::super::key::Key;
 use super::{Chance, Seen, Step, with_remotes};
 use crate::context::Dockerignore;
@@ -28,6 +28,7 @@ fn request() -> BuildRequest {
             transport: zuwai_registry::TransportOptions::default(),
             standard_input: None,
         },
+        contexts: Vec::new(),
         build_args: Vec::new(),
         secrets: Vec::new(),
         agents: Vec::new(),
@@ -45,7 +46,7 @@ fn request() -> BuildRequest {
         check_push_permission: false,
         outputs: OutputRequest::default(),
         created: SystemTime::UNIX_EPOCH,
-        latest_time: None,
+        reproducible: false,
         annotations: Vec::new(),
         cache: None,
         base_images: None,
@@ -93,7 +94,7 @@ impl Build {
         let mut keys = vec![Key::after(None, &base.hash())];
         let origin = Key::of(&[self.origin.1.as_bytes()]);
         for action in &self.actions {
-            let origins = [("x".to_owned(), (self.origin.0.clone(), origin))].into();
+            let origins = [("x".to_owned(), Origin::Made(self.origin.0.clone(), origin))].into();
             let inputs = with_remotes(|remotes| {
                 of_action(action, settings, Sources { origins: &origins, content, remotes }).unwrap()
             });
@@ -110,7 +111,11 @@ impl Build {
         let request = &self.request;
         let mut text = format!(
             "{diff_ids:?} {} {:?} {:?} {} {:?} {ignored:?}",
-            request.platform, request.compression, request.snapshot_mode, request.single_snapshot, request.latest_time,
+            request.platform,
+            request.compression,
+            request.snapshot_mode,
+            request.single_snapshot,
+            request.latest_mtime(),
         );
         let mut all = vec![text.clone()];
         for action in &self.actions {
@@ -214,7 +219,7 @@ impl Build {
             7 => self.request.single_snapshot = !self.request.single_snapshot,
             15 => {
                 let time = SystemTime::UNIX_EPOCH + Duration::from_secs(chance.below(3) as u64);
-                self.request.latest_time = (chance.below(2) == 0).then_some(time);
+                (self.request.created, self.request.reproducible) = (time, chance.below(2) == 0);
             }
             8 => self.cache.ignored = (0..chance.below(3)).map(|_| PathBuf::from(chance.name())).collect(),
             9 => self.origin.1 = chance.word(),
@@ -238,7 +243,7 @@ impl Build {
             1 => self.origin.0 = word,
             2 => self.request.labels.push((word.clone(), word)),
             3 => self.request.destinations = vec![format!("r.test/{word}").parse().unwrap()],
-            4 => self.request.created += Duration::from_secs(1),
+            4 if !self.request.reproducible => self.request.created += Duration::from_secs(1),
             5 => self.request.current_directory = word.into(),
             6 => self.request.target = Some(word),
             7 => self.base.config.config.labels = [(word.clone(), word)].into(),

@@ -6,7 +6,7 @@ use std::path::Path;
 use zuwai_snapshot::{Ignore, RootFs};
 
 use super::super::content::Content;
-use super::super::inputs::{Origins, Sources, of_action};
+use super::super::inputs::{Origin, Origins, Sources, of_action};
 use super::super::key::Key;
 use super::with_remotes;
 use crate::context::Dockerignore;
@@ -37,9 +37,11 @@ fn key(instructions: &str, context: &Path) -> Key {
     let (before, last) = instructions.rsplit_once(" ; ").unwrap_or(("", instructions));
     before.split(" ; ").filter(|text| !text.is_empty()).for_each(|text| drop(stage.run(text)));
     let action = stage.run(last).action.unwrap();
-    let origins: Origins = [("s", "one"), ("t", "two")]
-        .map(|(name, seed)| (name.to_owned(), (format!("the stage {name}"), Key::of(&[seed.as_bytes()]))))
+    let mut origins: Origins<'_> = [("s", "one"), ("t", "two")]
+        .map(|(name, seed)| (name.to_owned(), Origin::Made(format!("the stage {name}"), Key::of(&[seed.as_bytes()]))))
         .into();
+    let named = Content::new(&root, &ignore);
+    origins.insert("ctx".to_owned(), Origin::Given(&named));
     with_remotes(|remotes| {
         let sources = Sources { origins: &origins, content: &content, remotes };
         of_action(&action, &stage.settings, sources).unwrap_or_else(|error| panic!("{last}: {error}")).hash()
@@ -70,6 +72,11 @@ fn instructions_that_make_other_layers_have_other_keys() {
         ("ADD http://h/r.git#<1> /d/", "ADD --keep-git-dir http://h/r.git#<1> /d/"),
         ("ADD http://h/r.git#<1> /d/", "ADD http://h/r.git?submodules=0#<1> /d/"),
         ("COPY --from=s a /d", "COPY --from=t a /d"),
+        ("COPY --from=ctx a /d", "COPY --from=ctx d/a /d/x"),
+        ("COPY --from=ctx d /d", "COPY --from=ctx --exclude=*.md d /d"),
+        ("COPY --from=ctx a /d", "COPY --from=s a /d"),
+        ("RUN --mount=from=ctx,source=a,target=/m x", "RUN --mount=from=ctx,source=d,target=/m x"),
+        ("RUN --mount=type=cache,from=ctx,source=d,target=/m x", "RUN --mount=type=cache,from=s,source=d,target=/m x"),
         ("COPY --from=s a /d", "COPY --from=s b /d"),
         ("COPY --from=s a b /d/", "COPY --from=s [\"a b\", \"/d/\"]"),
         ("COPY --from=s --exclude=a . /d", "COPY --from=s --exclude=b . /d"),

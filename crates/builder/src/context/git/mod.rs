@@ -15,7 +15,7 @@ mod submodules;
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 use url::Url;
@@ -25,7 +25,7 @@ use self::connection::Server;
 use self::location::Location;
 use self::reference::Wanted;
 pub(crate) use self::repository::{Checkout, repository};
-use super::{ContextError, ContextSource, Fetching};
+use super::{Context, ContextError, ContextSource, Fetching};
 use crate::request::ContextRequest;
 
 pub(super) struct Git;
@@ -39,7 +39,7 @@ impl ContextSource for Git {
         Ok(Location::parse(rest, request.git.plain_http).map(drop)?)
     }
 
-    fn fetch(&self, rest: &str, fetching: &Fetching<'_>) -> Result<PathBuf, ContextError> {
+    fn fetch(&self, rest: &str, fetching: &Fetching<'_>) -> Result<Context, ContextError> {
         let request = fetching.request;
         let location = Location::parse(rest, request.git.plain_http)?;
         let credentials = request.git.credentials.clone().or_else(|| location.credentials.clone());
@@ -59,12 +59,25 @@ impl ContextSource for Git {
             submodules::fetch(&repository, &order, 0)?;
         }
         let into = fetching.into;
-        fs::canonicalize(into).map_err(|source| ContextError::Io { action: "open", path: into.to_owned(), source })
+        let failed = |source| ContextError::Io { action: "open", path: into.to_owned(), source };
+        Ok(Context { root: fs::canonicalize(into).map_err(failed)?, time: Some(commit_time(&repository)?) })
     }
 }
 
+/// When the commit that was checked out was committed, in seconds since 1970.
+fn commit_time(repository: &gix::Repository) -> Result<i64, GitError> {
+    let commit = repository.head_commit().map_err(|_| GitError::Empty)?;
+    commit.time().map(|time| time.seconds).map_err(|_| GitError::Empty)
+}
+
+/// Takes what git itself keeps in a clone out of it.
+pub(crate) fn remove_git(folder: &Path) -> io::Result<()> {
+    let git = folder.join(".git");
+    if git.is_dir() { fs::remove_dir_all(&git) } else { fs::remove_file(&git).or(Ok(())) }
+}
+
 /// Empties the folder that is cloned into.
-fn make_room(fetching: &Fetching<'_>) -> Result<(), ContextError> {
+pub(super) fn make_room(fetching: &Fetching<'_>) -> Result<(), ContextError> {
     let path = fetching.into;
     let failed = |action| move |source| ContextError::Io { action, path: path.to_owned(), source };
     match fs::remove_dir_all(path) {
@@ -121,6 +134,14 @@ pub enum GitError {
     NoCommit {
         /// The id as given.
         commit: String,
+    },
+    /// The address says which commit must be found, and another was.
+    #[error("the repository is not what the address says: commit {wanted} was wanted, and {found} came")]
+    NotThisCommit {
+        /// The beginning of its id.
+        wanted: String,
+        /// The id of what came.
+        found: String,
     },
     /// Nothing was ever committed.
     #[error("the repository has no commits")]

@@ -10,7 +10,7 @@ use zuwai_registry::TransportOptions;
 use super::clone::{Clone, clone, newest};
 use super::connection::Server;
 use super::reference::{Wanted, is_whole_id};
-use super::{GitError, submodules};
+use super::{GitError, commit_time, submodules};
 use crate::request::GitOptions;
 use crate::web::percent_decoded;
 
@@ -34,6 +34,8 @@ pub(crate) struct Repository {
 pub(crate) struct Checkout {
     /// The commit's id, all forty digits.
     pub(crate) commit: String,
+    /// When it was committed, in seconds since 1970.
+    pub(crate) time: i64,
 }
 
 /// Takes an address apart.
@@ -144,7 +146,7 @@ impl Repository {
             submodules::fetch(&cloned, &order, 0)?;
         }
         let head = cloned.head_id().map_err(|_| GitError::Empty)?;
-        Ok(Checkout { commit: head.to_string() })
+        Ok(Checkout { commit: head.to_string(), time: commit_time(&cloned)? })
     }
 }
 
