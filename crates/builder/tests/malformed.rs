@@ -130,3 +130,43 @@ fn a_file_that_is_ten_times_as_long_takes_about_ten_times_as_long() {
     let (short, long) = (time(400).max(std::time::Duration::from_millis(2)), time(4_000));
     assert!(long < short * 60, "{short:?} for one part and {long:?} for ten");
 }
+
+#[test]
+fn no_kind_of_long_file_takes_more_time_than_its_length_explains() {
+    const PARTS: usize = 100_000;
+    let many = |part: &dyn Fn(usize) -> String| (0..PARTS).map(part).collect::<String>();
+    let texts = [
+        format!("FROM a\nRUN x{}", many(&|_| " \\\n y".to_owned())),
+        format!("FROM a\nRUN x \\\n{} y", many(&|_| " # c\n".to_owned())),
+        format!("FROM a\nRUN x \\\n{} y", many(&|_| "\n".to_owned())),
+        many(&|number| format!("FROM a AS s{number}\n")),
+        many(&|number| format!("FROM s{} AS s{number}\n", number.wrapping_sub(1))),
+        format!("{}FROM a\n", many(&|number| format!("ARG a{number}=b\n"))),
+        format!("FROM a\nENV {}x=y", many(&|number| format!("a{number}=b \\\n"))),
+        format!("FROM a\n{}", many(&|number| format!("ENV a{number}=b\n"))),
+        format!("FROM a\n{}", many(&|number| format!("ENV a=$a{number}\n"))),
+        format!("FROM a\nLABEL {}x=y", many(&|number| format!("a{number}=b \\\n"))),
+        format!("FROM a\n{}", many(&|number| format!("ARG a{number}=b\n"))),
+        format!("FROM a\nRUN {}x", many(&|number| format!("--mount=type=tmpfs,target=/m{number} \\\n"))),
+        format!("FROM a\nCOPY {}a b", many(&|number| format!("--exclude=a{number} \\\n"))),
+        format!("FROM a\nCOPY {} b/", many(&|number| format!("a{number} \\\n"))),
+        format!("FROM a\n{}", many(&|_| "RUN <<E\nx\nE\n".to_owned())),
+        format!(
+            "FROM a\nCOPY {} /d/\n{}",
+            many(&|number| format!("<<E{number} \\\n")),
+            many(&|number| format!("E{number}\n"))
+        ),
+        format!("FROM a\nCMD [{}\"x\"]", many(&|_| "\"a\", \\\n".to_owned())),
+        format!("FROM a\nVOLUME {}/x", many(&|number| format!("/a{number} \\\n"))),
+        format!("FROM a\n{}", many(&|_| "ONBUILD RUN x\n".to_owned())),
+        format!("FROM a\nENV a={}", many(&|_| "${b:-\"c d\"}\\\n".to_owned())),
+    ];
+    for text in texts {
+        let begin = std::time::Instant::now();
+        check_dockerfile(text.as_bytes(), "Dockerfile", &[]).unwrap_or_else(|error| panic!("{error}"));
+        let took = begin.elapsed();
+        let beginning: String = text.chars().take(60).collect();
+        // What grows with the square of the number of parts takes minutes.
+        assert!(took.as_secs() < 10, "{took:?} for {beginning:?}…");
+    }
+}

@@ -12,10 +12,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use zuwai_lab::base::{Base, mirror};
 use zuwai_lab::command::{self, must};
-use zuwai_lab::layout::text;
+use zuwai_lab::layout::{Layout, text};
 use zuwai_lab::oracle::Dockerd;
 use zuwai_lab::registry::Options;
-use zuwai_lab::{Output, Person, Registry, Scratch, Who};
+use zuwai_lab::{Output, Person, Registry, Scratch, Who, tar};
 
 const LIMIT: Duration = Duration::from_mins(2);
 
@@ -139,6 +139,46 @@ fn the_digest_is_there_without_a_push_and_before_one_that_fails() {
     let output = bench.build("FROM scratch\nCOPY nothing /\n", &["-d", &bench.name("app:1"), "--digest-file=digest"]);
     assert_eq!(output.code(), 1, "{output}");
     assert!(!folder.join("digest").exists(), "there is no image");
+}
+
+#[test]
+fn the_time_of_the_image_is_that_of_a_build_argument_else_of_the_dockerfile_else_now() {
+    let bench = Bench::new();
+    let dockerfile = format!("ARG SOURCE_DATE_EPOCH=1000000000\n{DOCKERFILE}LABEL a=b\n");
+    let created = |dockerfile: &str, words: &[&str], variable: Option<&str>| {
+        let mut zuwai = bench.zuwai(dockerfile, &[&["-t", "app:1", "--oci-layout-path=layout"], words].concat());
+        variable.map(|value| zuwai.env("SOURCE_DATE_EPOCH", value));
+        command::run(&mut zuwai, LIMIT).unwrap().success().unwrap();
+        let layout = Layout::open(&bench.context().join("layout")).unwrap();
+        let manifest = layout.document(text(&layout.index().unwrap()[0], "digest").unwrap()).unwrap();
+        let config = layout.document(text(&manifest["config"], "digest").unwrap()).unwrap();
+        let rows = config["history"].as_array().unwrap();
+        assert!(rows.iter().all(|row| row["created"] == config["created"]), "{config}");
+        let times = tar::read(&layout.layer(&manifest["layers"][0]).unwrap()).unwrap();
+        (text(&config, "created").unwrap().to_owned(), times[0].mtime)
+    };
+    let dockerfiles = "2001-09-09T01:46:40Z";
+    assert_eq!(created(&dockerfile, &[], None).0, dockerfiles);
+    let (time, mtime) = created(&dockerfile, &["--reproducible"], None);
+    assert_eq!((time.as_str(), mtime), (dockerfiles, 1_000_000_000));
+    let given = ["--build-arg=SOURCE_DATE_EPOCH=7"];
+    assert_eq!(created(&dockerfile, &given, Some("5")).0, "1970-01-01T00:00:07Z");
+    assert_eq!(created(&dockerfile, &[], Some("5")).0, "1970-01-01T00:00:05Z");
+    assert_eq!(created(DOCKERFILE, &[], Some("-5")).0, "1969-12-31T23:59:55Z");
+    let (time, mtime) = created(DOCKERFILE, &["--reproducible"], None);
+    assert_eq!((time.as_str(), mtime), ("1970-01-01T00:00:00Z", 0));
+    // Nothing that is said is nothing said.
+    assert!(created(DOCKERFILE, &["--build-arg=SOURCE_DATE_EPOCH="], None).0.as_str() > "2020");
+}
+
+#[test]
+fn a_file_of_very_many_stages_each_on_the_one_before_is_built() {
+    let bench = Bench::new();
+    let stages: Vec<String> = (1..20_000).map(|number| format!("FROM s{} AS s{number}", number - 1)).collect();
+    let dockerfile =
+        format!("FROM scratch AS s0\nLABEL first=1\n{}\nCOPY --from=s7 / /\nLABEL last=1\n", stages.join("\n"));
+    let words = ["-t", "app:1", "--oci-layout-path=layout", "--verbosity=error"];
+    bench.build(&dockerfile, &words).success().unwrap();
 }
 
 #[test]

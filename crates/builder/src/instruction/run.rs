@@ -58,10 +58,9 @@ pub(crate) struct Demands<'a> {
 pub(super) fn read(line: &Line) -> Result<Box<dyn Instruction>, Fault> {
     let flags = Flags::read(line, KEYWORD)?;
     let mut mounts = Vec::new();
-    for text in flags.values("mount") {
-        let flag = line.flags.iter().find(|flag| flag.word.strip_prefix("--mount=") == Some(text.as_str()));
-        let place = flag.map_or_else(|| line.span.clone(), |flag| line.place(flag.offset));
-        mounts.push(Written::read(&text).map_err(|error| Fault::at(place, error))?);
+    for flag in &line.flags {
+        let Some(text) = flag.word.strip_prefix("--mount=") else { continue };
+        mounts.push(Written::read(text).map_err(|error| Fault::at(line.place(flag.offset), error))?);
     }
     let network = choice(&flags, "network", &["default", "none", "host"])?;
     let insecure = choice(&flags, "security", &["sandbox", "insecure"])? == "insecure";
@@ -93,7 +92,7 @@ fn with_heredocs(command: Command, line: &Line) -> (Command, Option<(String, Str
         return (Command::Shell(std::iter::once(text).chain(bodies).collect()), None);
     }
     let body = first.body();
-    if first.content.starts_with("#!") && !first.name.contains('/') {
+    if body.starts_with("#!") && !first.name.contains('/') {
         let path = format!("{}/{}", mount::SCRIPTS, first.name);
         return (Command::Shell(path), Some((first.name.clone(), body)));
     }

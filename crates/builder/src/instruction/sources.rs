@@ -6,6 +6,8 @@
 //! COPY <<name … destination
 //! ```
 
+use std::collections::HashMap;
+
 use zuwai_snapshot::ModeChange;
 
 use super::error::Fault;
@@ -14,7 +16,7 @@ use super::{CopyAction, InlineFile, InstructionError};
 use crate::context::Dockerignore;
 use crate::settings::Settings;
 use crate::syntax::words::{self, Json};
-use crate::syntax::{Line, heredoc_alone};
+use crate::syntax::{Heredoc, Line, heredoc_alone};
 
 /// The arguments as written.
 #[derive(Debug)]
@@ -52,9 +54,11 @@ impl Sources {
             return Err(at(InstructionError::HeredocDestination { word: destination }));
         }
         let (mut paths, mut inline) = (Vec::new(), Vec::new());
+        // Where a name stands twice, both words mean the later body, as in `BuildKit`.
+        let bodies: HashMap<&str, &Heredoc> = line.heredocs.iter().map(|body| (body.name.as_str(), body)).collect();
         for word in words {
             match heredoc(&word) {
-                Some(found) => inline.push(Inline::find(&found.name, line).map_err(at)?),
+                Some(found) => inline.push(Inline::of(&found.name, &bodies).map_err(at)?),
                 None => paths.push(word),
             }
         }
@@ -123,14 +127,12 @@ impl Sources {
 }
 
 impl Inline {
-    /// The heredoc of this name under the line; where a name stands twice, both words mean the later body, as in
-    /// `BuildKit`.
-    fn find(name: &str, line: &Line) -> Result<Self, InstructionError> {
+    /// The heredoc of this name under the line.
+    fn of(name: &str, bodies: &HashMap<&str, &Heredoc>) -> Result<Self, InstructionError> {
         if matches!(name, "." | "..") || name.contains('/') {
             return Err(InstructionError::HeredocName { name: name.to_owned() });
         }
-        let found = line.heredocs.iter().rev().find(|heredoc| heredoc.name == name);
-        let found = found.ok_or_else(|| InstructionError::HeredocName { name: name.to_owned() })?;
+        let found = bodies.get(name).ok_or_else(|| InstructionError::HeredocName { name: name.to_owned() })?;
         Ok(Inline { name: name.to_owned(), content: found.body(), expand: found.expand })
     }
 

@@ -4,6 +4,7 @@
 mod globals;
 mod scope;
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use zuwai_registry::ImageConfig;
@@ -24,6 +25,8 @@ pub(crate) struct Settings {
     /// The image's configuration. `created`, the layers and the history are as the base has them: they are for the caller
     /// to set.
     config: ImageConfig,
+    /// Where in its environment each variable stands.
+    env_places: HashMap<String, usize>,
     /// What words and commands see: the image's environment and the declared arguments; the later one wins.
     scope: Scope,
     /// The arguments in the order of their declaration, for the history; with the value each was declared with.
@@ -73,8 +76,11 @@ impl Settings {
         if !run.working_dir.is_empty() && !run.working_dir.starts_with('/') {
             run.working_dir.insert(0, '/');
         }
+        // Of a name that stands there twice the first is meant, as where one is looked for.
+        let places = run.env.iter().enumerate().rev().map(|(place, entry)| (split(entry).0.to_owned(), place));
+        let env_places = places.collect();
         run.on_build.clear();
-        Settings { config, scope, declared, command_set: false, globals: Arc::clone(globals) }
+        Settings { config, env_places, scope, declared, command_set: false, globals: Arc::clone(globals) }
     }
 
     /// The image's configuration so far.
@@ -110,9 +116,11 @@ impl Settings {
     pub(crate) fn set_env(&mut self, name: &str, value: &str) {
         let entry = format!("{name}={value}");
         let env = &mut self.config.config.env;
-        match env.iter_mut().find(|entry| split(entry).0 == name) {
-            Some(known) => *known = entry,
-            None => env.push(entry),
+        if let Some(place) = self.env_places.get(name) {
+            env[*place] = entry;
+        } else {
+            self.env_places.insert(name.to_owned(), env.len());
+            env.push(entry);
         }
         self.scope.set(name, value);
     }
@@ -148,13 +156,12 @@ impl Settings {
 
     /// `NAME=value` for each declared argument, once, with the value it has by now: how the history of RUN lists them.
     pub(crate) fn arguments(&self) -> Vec<String> {
-        let mut names: Vec<&str> = Vec::new();
+        let mut names: HashSet<&str> = HashSet::new();
         let mut entries = Vec::new();
         for (name, _) in &self.declared {
-            if names.contains(&name.as_str()) {
+            if !names.insert(name) {
                 continue;
             }
-            names.push(name);
             // Where a variable is not in the scope, no declaration of it had a value.
             entries.push(format!("{name}={}", self.scope.get(name).unwrap_or_default()));
         }
