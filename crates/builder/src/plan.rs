@@ -2,25 +2,26 @@
 //! is not even looked up.
 
 mod demands;
+mod images;
+mod named;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use zuwai_registry::image::ReferenceError;
-use zuwai_registry::layout::Layout;
-use zuwai_registry::{BlobDir, Digest, Image, ImageConfig, ImageFormat, Platform, Pulled, Reference, RegistryError};
+use zuwai_registry::{BlobDir, Platform, Pulled, Reference};
+
+use images::Images;
 
 use crate::Tools;
 use crate::cache::Bases;
-use crate::context::named;
+use crate::context::named::find;
 use crate::dockerfile::{Dockerfile, StageSource};
 use crate::error::BuildError;
-use crate::event::Event;
 use crate::instruction::{self, InstructionError, Placed};
 use crate::reach::{self, Platforms};
-use crate::request::{BuildRequest, NamedContext, NamedSource};
+use crate::request::{BuildRequest, NamedContext};
 use crate::secrets::Secrets;
 use crate::settings::{Globals, Settings};
 use crate::syntax::{Span, SyntaxError, suggest};
@@ -333,13 +334,6 @@ struct Planner<'a, 'b> {
     used: BTreeSet<usize>,
 }
 
-/// What a named context turned out to be.
-enum Named {
-    Files,
-    Image(Arc<Pulled>),
-    Nothing,
-}
-
 impl Planner<'_, '_> {
     /// Plans a stage and all that it needs: what is known to be needed first to last, so that nothing is planned in the middle
     /// of something else but what a trigger asks for.
@@ -414,19 +408,10 @@ impl Planner<'_, '_> {
         if name == "scratch" {
             return Ok(Base::Scratch);
         }
-        if let Some(context) = named::find(self.contexts, name) {
+        if let Some(context) = find(self.contexts, name) {
             return self.base_of(context, platform, span);
         }
         Ok(Base::Image(self.image(index, name, platform.as_ref(), span)?))
-    }
-
-    /// A named context as what a stage begins with.
-    fn base_of(&mut self, context: usize, platform: Option<Platform>, span: &Span) -> Result<Base, BuildError> {
-        Ok(match self.context(context, platform.as_ref(), span)? {
-            Named::Files => Base::Files { context, platform },
-            Named::Image(pulled) => Base::Image(pulled),
-            Named::Nothing => Base::Scratch,
-        })
     }
 
     /// COPY --from: a stage before this one by name or number, a named context, `scratch`, or an image.
@@ -447,7 +432,7 @@ impl Planner<'_, '_> {
         };
         let replacing = match earlier {
             Some(earlier) => self.replacing(earlier),
-            None => named::find(self.contexts, name),
+            None => find(self.contexts, name),
         };
         if let Some(context) = replacing {
             return self.origin_of(context, span);
@@ -463,40 +448,9 @@ impl Planner<'_, '_> {
             return Err(wrong(PlanError::LaterStage { name: name_owned() }));
         }
         if name == "scratch" {
-            return Ok(nothing());
+            return Ok(named::nothing());
         }
         Ok(Origin::Image(self.image(index, name, None, span)?))
-    }
-
-    /// A named context as what COPY reads from.
-    fn origin_of(&mut self, context: usize, span: &Span) -> Result<Origin, BuildError> {
-        Ok(match self.context(context, None, span)? {
-            Named::Files => Origin::Context(context),
-            Named::Image(pulled) => Origin::Image(pulled),
-            Named::Nothing => nothing(),
-        })
-    }
-
-    /// Finds out what a named context is. Its files are fetched when the plan is made.
-    fn context(&mut self, context: usize, platform: Option<&Platform>, span: &Span) -> Result<Named, BuildError> {
-        self.used.insert(context);
-        let named = &self.contexts[context];
-        let pulled = match &named.source {
-            NamedSource::Files(_) | NamedSource::Repository(_) => return Ok(Named::Files),
-            NamedSource::Nothing => return Ok(Named::Nothing),
-            NamedSource::Image(reference) => self.images.pull(reference, &reference.to_string(), platform),
-            NamedSource::Layout { folder, tag, digest } => {
-                self.images.read(folder, tag.as_deref(), digest.as_ref(), platform, &named.reference)
-            }
-        };
-        let image = format!("{} (--build-context {})", named.shown(), named.name);
-        let pulled = pulled.map_err(|source| BuildError::Pull { span: Some(span.clone()), image, stage: None, source });
-        pulled.map(Named::Image)
-    }
-
-    /// The context that stands for a stage.
-    fn replacing(&self, index: usize) -> Option<usize> {
-        named::find(self.contexts, self.dockerfile.stages[index].name.as_deref()?)
     }
 
     fn earlier(&self, index: usize, name: &str) -> Option<usize> {
@@ -537,77 +491,5 @@ impl Planner<'_, '_> {
             Base::Stage(index) => self.stages[index].source.instructions.iter().filter_map(Placed::trigger).collect(),
         };
         texts.into_iter().map(|text| Ok(instruction::trigger(text, from)?)).collect()
-    }
-}
-
-/// An image without files: `scratch`.
-fn nothing() -> Origin {
-    let (config, format) = (ImageConfig::default(), ImageFormat::Oci);
-    let image = Image { config, layers: Vec::new(), format, annotations: BTreeMap::new() };
-    let digest = image.encode().descriptor.digest;
-    let origin = "scratch".parse().expect("it could be the name of an image");
-    Origin::Image(Arc::new(Pulled { image, digest, origin }))
-}
-
-/// Images by name, each asked for once.
-struct Images<'b> {
-    tools: &'b Tools<'b>,
-    request: &'b BuildRequest,
-    blobs: BlobDir,
-    /// Those that were fetched before the build.
-    bases: Option<Bases>,
-    pulled: BTreeMap<String, Arc<Pulled>>,
-}
-
-impl Images<'_> {
-    fn pull(
-        &mut self,
-        reference: &Reference,
-        name: &str,
-        platform: Option<&Platform>,
-    ) -> Result<Arc<Pulled>, Box<RegistryError>> {
-        let platform = platform.unwrap_or(&self.request.platform);
-        let full = format!("{reference} {platform}");
-        if let Some(pulled) = self.pulled.get(&full) {
-            return Ok(Arc::clone(pulled));
-        }
-        let client = self.tools.client;
-        let kept = self.bases.as_ref().and_then(|bases| bases.pinned(reference, platform, client, &self.blobs));
-        let pulled = if let Some(kept) = kept {
-            kept
-        } else {
-            self.tools.observer.event(&Event::ImageResolving { reference: name });
-            let pulled = client.pull(reference, platform, &self.blobs).map_err(Box::new)?;
-            match &self.bases {
-                Some(bases) => bases.instead_of(pulled, platform),
-                None => pulled,
-            }
-        };
-        let pulled = Arc::new(pulled);
-        self.pulled.insert(full, Arc::clone(&pulled));
-        Ok(pulled)
-    }
-
-    /// An image in a folder in OCI image layout. `called` is the name it is used by.
-    fn read(
-        &self,
-        folder: &Path,
-        tag: Option<&str>,
-        digest: Option<&Digest>,
-        platform: Option<&Platform>,
-        called: &Reference,
-    ) -> Result<Arc<Pulled>, Box<RegistryError>> {
-        let platform = platform.unwrap_or(&self.request.platform);
-        let folder = self.request.current_directory.join(folder);
-        let layout = Layout::open(&folder)?;
-        let graph = match (digest, tag) {
-            (Some(digest), _) => layout.graph_of(digest)?,
-            (None, Some(tag)) => layout.graph(Some(tag))?,
-            (None, None) if layout.manifests().len() > 1 => layout.graph(Some("latest"))?,
-            (None, None) => layout.graph(None)?,
-        };
-        let image = graph.image(platform, &folder.display().to_string())?;
-        let digest = image.encode().descriptor.digest;
-        Ok(Arc::new(Pulled { image, digest, origin: called.clone() }))
     }
 }
