@@ -4,7 +4,11 @@
 //! ended on a byte boundary (a sync flush), so the blocks simply follow one another in one gzip member (RFC 1951, RFC
 //! 1952). Threads take blocks in any order; one thread writes them in theirs. Only a bounded number of blocks is in
 //! memory at a time: whoever writes waits when the threads are behind.
+//!
+//! Bytes that nothing can be gained of (archives, pictures, what is encrypted) are found by how often each occurs, and
+//! stored: deflate would spend most of its time on them to make them a little longer.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -12,11 +16,16 @@ use std::thread::JoinHandle;
 
 use flate2::{Compress, FlushCompress, Status};
 
+use super::dense;
+
 /// Input bytes in one block. Larger compresses a little better and needs more memory for each thread.
 const BLOCK: usize = 128 * 1024;
 
 /// How far deflate looks back.
 const WINDOW: usize = 32 * 1024;
+
+/// Bytes in one stored block at most.
+const MOST_STORED: usize = 0xffff;
 
 /// Magic, deflate, no flags, no time, no hint of the level, unknown system: the same for every layer.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
@@ -137,29 +146,69 @@ fn work(queue: &Mutex<Receiver<Job>>, level: u32) {
 }
 
 fn deflate(job: &Job, level: u32) -> Deflated {
-    // A new state for every block: one that is reset still finds other matches than a new one (zlib-rs 0.6), and the
-    // bytes would depend on which thread had which blocks before.
-    let mut compress = Compress::new(flate2::Compression::new(level), false);
-    if !job.dictionary.is_empty() {
-        compress.set_dictionary(&job.dictionary).expect("a raw stream takes a dictionary before its first byte");
-    }
-    let flush = if job.last { FlushCompress::Finish } else { FlushCompress::Sync };
+    let block = job.block.as_slice();
     // What deflate may need at worst: stored blocks and the flush's empty one.
-    let mut bytes = Vec::with_capacity(job.block.len() + job.block.len() / 1000 + 64);
+    let mut bytes = Vec::with_capacity(block.len() + block.len() / 1000 + 64);
+    let mut start = 0;
+    for run in dense::runs(block) {
+        let end = start + run.bytes.len();
+        let last = job.last && end == block.len();
+        if run.is_dense {
+            store(run.bytes, last, &mut bytes);
+        } else {
+            add(&window(&job.dictionary, &block[..start]), run.bytes, level, last, &mut bytes);
+        }
+        start = end;
+    }
+    if job.last && block.is_empty() {
+        add(&job.dictionary, block, level, true, &mut bytes);
+    }
+    let mut plain = crc32fast::Hasher::new();
+    plain.update(block);
+    Deflated { bytes, plain, length: block.len() }
+}
+
+/// How far deflate looks back from the end of `block`, which came behind `before`.
+fn window<'a>(before: &'a [u8], block: &'a [u8]) -> Cow<'a, [u8]> {
+    match block.len() {
+        0 => Cow::Borrowed(before),
+        WINDOW.. => Cow::Borrowed(&block[block.len() - WINDOW..]),
+        length => Cow::Owned([&before[before.len().saturating_sub(WINDOW - length)..], block].concat()),
+    }
+}
+
+/// Deflates bytes up to a byte's boundary, or to the end of the stream.
+fn add(dictionary: &[u8], plain: &[u8], level: u32, last: bool, bytes: &mut Vec<u8>) {
+    // A new state each time: one that is reset still finds other matches than a new one (zlib-rs 0.6), and the bytes would
+    // depend on which thread had which blocks before. Nor can one be told to store for a while.
+    let mut compress = Compress::new(flate2::Compression::new(level), false);
+    if !dictionary.is_empty() {
+        compress.set_dictionary(dictionary).expect("a raw stream takes a dictionary before its first byte");
+    }
+    let flush = if last { FlushCompress::Finish } else { FlushCompress::Sync };
     loop {
         let consumed = usize::try_from(compress.total_in()).expect("a block fits in memory");
-        let status = compress.compress_vec(&job.block[consumed..], &mut bytes, flush).expect("deflate takes any bytes");
-        let all_in = compress.total_in() == job.block.len() as u64;
+        let status = compress.compress_vec(&plain[consumed..], bytes, flush).expect("deflate takes any bytes");
+        let all_in = compress.total_in() == plain.len() as u64;
         // A flush is complete when it left room in the output.
-        let complete = if job.last { status == Status::StreamEnd } else { all_in && bytes.len() < bytes.capacity() };
+        let complete = if last { status == Status::StreamEnd } else { all_in && bytes.len() < bytes.capacity() };
         if complete {
-            break;
+            return;
         }
         bytes.reserve(4096);
     }
-    let mut plain = crc32fast::Hasher::new();
-    plain.update(&job.block);
-    Deflated { bytes, plain, length: job.block.len() }
+}
+
+/// Adds bytes as they are, in stored blocks (RFC 1951, 3.2.4). What is there ends on a byte's boundary, and so does this.
+fn store(plain: &[u8], last: bool, bytes: &mut Vec<u8>) {
+    let mut pieces = plain.chunks(MOST_STORED).peekable();
+    while let Some(piece) = pieces.next() {
+        let length = u16::try_from(piece.len()).expect("no longer than what is stored in one");
+        bytes.push(u8::from(last && pieces.peek().is_none()));
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(&(!length).to_le_bytes());
+        bytes.extend_from_slice(piece);
+    }
 }
 
 fn write_in_order<W: Write>(mut sink: W, results: &Receiver<Receiver<Deflated>>) -> io::Result<W> {
@@ -238,6 +287,50 @@ mod tests {
         for level in 1..=9 {
             assert!(gunzip_one_member(&gzip(&plain, level, 2)) == plain, "level {level}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_compressed_is_stored_wherever_it_stands() {
+        let mut random = vec![0; 3 * BLOCK];
+        let mut state = 1_u64;
+        for byte in &mut random {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            *byte = state.to_le_bytes()[3];
+        }
+        let text = some_bytes(40_000, 3);
+        for plain in [
+            random.clone(),
+            [&random[..BLOCK], &text].concat(),
+            [&text, &random[..70_000], &text, &random[..12_288]].concat(),
+            [&random[..BLOCK - 100], &text, &text].concat(),
+        ] {
+            let compressed = gzip(&plain, 5, 2);
+            assert!(gunzip_one_member(&compressed) == plain);
+            assert!(
+                compressed.len() < plain.len() + plain.len() / 5000 + 100,
+                "{} of {}",
+                compressed.len(),
+                plain.len()
+            );
+        }
+    }
+
+    #[test]
+    fn behind_what_is_stored_the_text_before_it_is_found_again() {
+        let text = some_bytes(10_000, 3);
+        let mut state = 7_u64;
+        let mut random = vec![0; 16_384];
+        for byte in &mut random {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            *byte = state.to_le_bytes()[3];
+        }
+        let (once, twice) = ([&text[..], &random].concat(), [&text[..], &random, &text].concat());
+        let more = gzip(&twice, 6, 1).len() - gzip(&once, 6, 1).len();
+        assert!(more < 500, "{more}");
     }
 
     #[test]

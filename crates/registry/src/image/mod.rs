@@ -2,6 +2,7 @@
 
 mod compression;
 mod config;
+mod dense;
 mod descriptor;
 mod digest;
 mod document;
