@@ -4,9 +4,11 @@
 //! them; an entry's own name is never followed. Nothing ignored is written or removed, wherever a link leads. Times of
 //! folders are set last, and a folder that is not in the layer keeps the time it had, as on overlayfs.
 //!
-//! The order of one entry's making: content, owner, mode, attributes, time (see [`crate::place::dress`]).
+//! The order of one entry's making: content, owner, mode, attributes, time (see [`crate::place::dress`]). Small files are made
+//! in the archive's order and get the rest of it on other threads (see [`filling`]).
 
 mod file;
+mod filling;
 mod folder;
 mod hard_link;
 mod removal;
@@ -30,6 +32,7 @@ use crate::read_ahead::read_ahead;
 use crate::whiteout::{self, Meaning};
 use crate::{Result, RootFs, SnapshotError, ids};
 
+use filling::Filling;
 use folder::{Pending, Place};
 
 /// How an archive is applied.
@@ -87,11 +90,11 @@ pub fn apply_tar(tar: &mut (dyn Read + Send), root: &RootFs, options: &ApplyOpti
     let mut applier = Applier::new(root, options)?;
     read_ahead(tar, |ahead| {
         let mut archive = Archive::new(ahead);
-        while let Some(entry) = archive.next()? {
-            applier.count(&entry)?;
-            applier.entry(&entry, &mut archive)?;
+        match applier.entries(&mut archive) {
+            Ok(()) => applier.finish(),
+            // What went wrong with an entry before is told first.
+            Err(error) => Err(applier.filling.settle(&mut applier.applied.journal).err().unwrap_or(error)),
         }
-        applier.finish()
     })
 }
 
@@ -106,10 +109,14 @@ struct Applier<'a> {
     shortfalls: Shortfalls,
     places: HashMap<PathBuf, Rc<Place>>,
     pending: HashMap<PathBuf, Pending>,
+    filling: Filling,
     /// Hard links made, by device and inode: the names whose cards moved.
     linked: HashMap<(u64, u64), Vec<Named>>,
     bytes: u64,
 }
+
+/// Threads that fill small files; one that makes them keeps no more busy.
+const MOST_FILLING: usize = 3;
 
 /// A name in a folder.
 type Named = (PathBuf, Vec<u8>);
@@ -151,9 +158,21 @@ impl<'a> Applier<'a> {
             shortfalls: Shortfalls::default(),
             places: HashMap::new(),
             pending: HashMap::new(),
+            // One core makes the files.
+            filling: Filling::new(
+                std::thread::available_parallelism().map_or(0, |cores| cores.get() - 1).min(MOST_FILLING),
+            ),
             linked: HashMap::new(),
             bytes: 0,
         })
+    }
+
+    fn entries(&mut self, archive: &mut Archive<'_>) -> Result<()> {
+        while let Some(entry) = archive.next()? {
+            self.count(&entry)?;
+            self.entry(&entry, archive)?;
+        }
+        Ok(())
     }
 
     fn count(&mut self, entry: &Entry) -> Result<()> {
@@ -248,6 +267,7 @@ impl<'a> Applier<'a> {
 
     /// Puts folders in order, the deepest first, and notes every card that moved after it was noted.
     fn finish(mut self) -> Result<Applied> {
+        self.filling.settle(&mut self.applied.journal)?;
         self.places.clear();
         for names in std::mem::take(&mut self.linked).into_values() {
             for (folder, name) in names {

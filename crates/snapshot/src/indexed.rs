@@ -117,6 +117,7 @@ impl Snapshotter for Indexed {
             };
             last = Some((path, folder));
             match what {
+                What::Made => unreachable!("files are written before the journal is handed out"),
                 What::Put(card) => self.put(folder, name, card),
                 What::Touched(stat) => self.touch(folder, name, stat, None),
                 What::Linked(first, stat) => {

@@ -27,6 +27,8 @@ struct Line {
 /// What was done to an entry.
 #[derive(Debug)]
 pub(crate) enum What {
+    /// It was made, and is being written on another thread. No journal that is done has such a line.
+    Made,
     /// It was written, or looked at after it was written.
     Put(Card),
     /// It and all below it were removed.
@@ -48,8 +50,8 @@ pub(crate) struct Card {
 }
 
 impl Journal {
-    /// Something was done to the entry of that name in that folder (its image path, without links).
-    pub(crate) fn note(&mut self, folder: &Path, name: &[u8], what: What) {
+    /// Something was done to the entry of that name in that folder (its image path, without links). Returns the line's number.
+    pub(crate) fn note(&mut self, folder: &Path, name: &[u8], what: What) -> usize {
         let is_same = |last: u32| self.folders[last as usize].as_os_str() == folder.as_os_str();
         let last = self.lines.last().map(|line| line.folder).filter(|&last| is_same(last));
         let folder = last.unwrap_or_else(|| {
@@ -63,6 +65,12 @@ impl Journal {
         });
         let name = self.names.push(name);
         self.lines.push(Line { folder, name, what });
+        self.lines.len() - 1
+    }
+
+    /// The file of that line is written, and looks like this.
+    pub(crate) fn fill(&mut self, line: usize, card: Card) {
+        self.lines[line].what = What::Put(card);
     }
 
     /// Each line: the folder, the name, and what was done.

@@ -3,9 +3,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::fs::{Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
+use super::filling::{Empty, Finish, SMALL};
 use super::folder::Place;
 use super::{Applier, Made};
 use crate::archive::{Archive, Entry};
@@ -13,7 +14,7 @@ use crate::attributes::{self, Attributes};
 use crate::beneath::{stat_at, stat_of};
 use crate::index::NO_HASH;
 use crate::journal::{Card, What};
-use crate::{Owners, content, place};
+use crate::{Owners, content};
 
 impl Applier<'_> {
     pub(super) fn file(
@@ -26,12 +27,31 @@ impl Applier<'_> {
     ) -> Made {
         let dress = self.dress(entry);
         let owners = self.root.beneath().owners();
-        let other_owner = owners.is_some() || (dress.uid, dress.gid) != (0, 0) || place.setgid || !self.is_root;
+        let other_owner = (dress.uid, dress.gid) != (0, 0) || place.setgid || !self.is_root;
         // Mostly the mode can be given at once; what is not, and what the umask took of it, is set when it is written.
-        let plain = self.is_plain(&dress, place);
-        let first = Mode::from(if plain { dress.mode } else { 0o600 });
-        let file = self.create(place, name, real, first)?;
-        let Some(file) = file else { return Ok(()) };
+        let has_mode = self.is_plain(&dress, place);
+        let finish = Finish {
+            owner: other_owner.then_some((dress.uid, dress.gid)),
+            mode: dress.mode,
+            has_mode,
+            mtime: entry.mtime,
+        };
+        let first = Mode::from(if has_mode { dress.mode } else { 0o600 });
+        let Some(file) = self.create(place, name, real, first)? else { return Ok(()) };
+        let is_simple = owners.is_none() && !place.default_acl && entry.sparse.is_none() && dress.attributes.is_empty();
+        if is_simple && entry.size <= SMALL {
+            let line = self.applied.journal.note(&place.real, name, What::Made);
+            self.filling.add(Empty { file, finish, line, name: entry.name.clone() });
+            loop {
+                let piece = archive.content()?;
+                if piece.is_empty() {
+                    break;
+                }
+                self.filling.more(piece);
+            }
+            return Ok(self.filling.hand_on_if_full(&mut self.applied.journal)?);
+        }
+        self.filling.hand_on(&mut self.applied.journal)?;
         let hash = match &entry.sparse {
             None => write_content(archive, file.as_fd())?,
             Some(map) => {
@@ -42,17 +62,14 @@ impl Applier<'_> {
                 NO_HASH
             }
         };
-        if let Some(owners) = owners {
-            rustix::fs::fchmod(&file, Mode::from(Owners::mode_for(dress.mode, false)))?;
-            owners.mean(&stat_of(file.as_fd())?, dress.uid, dress.gid, Some(dress.mode));
-        } else if other_owner {
-            rustix::fs::fchown(&file, Some(Uid::from_raw(dress.uid)), Some(Gid::from_raw(dress.gid)))?;
-        }
         if place.default_acl {
             attributes::remove(place.fd.as_fd(), name, b"system.posix_acl_access")?;
         }
-        if owners.is_none() && !plain {
-            rustix::fs::fchmod(&file, Mode::from(dress.mode))?;
+        if let Some(owners) = owners {
+            rustix::fs::fchmod(&file, Mode::from(Owners::mode_for(dress.mode, false)))?;
+            owners.mean(&stat_of(file.as_fd())?, dress.uid, dress.gid, Some(dress.mode));
+        } else {
+            finish.own(file.as_fd())?;
         }
         let mut set = Attributes::new();
         for (attribute, value) in dress.attributes {
@@ -62,13 +79,7 @@ impl Applier<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        rustix::fs::futimens(&file, &place::times(entry.mtime))?;
-        let mut stat = stat_of(file.as_fd())?;
-        if plain && stat.permissions() != dress.mode {
-            rustix::fs::fchmod(&file, Mode::from(dress.mode))?;
-            stat = stat_of(file.as_fd())?;
-        }
-        let stat = self.root.beneath().seen(stat);
+        let stat = self.root.beneath().seen(finish.end(file.as_fd())?);
         let card = Card { stat, hash, attributes: Some(attributes::digest(&set)) };
         self.applied.journal.note(&place.real, name, What::Put(card));
         Ok(())
@@ -119,12 +130,16 @@ fn write_piece(archive: &mut Archive<'_>, file: BorrowedFd<'_>, offset: u64, len
     Ok(())
 }
 
-fn write_all(mut bytes: &[u8], mut write: impl FnMut(&[u8]) -> rustix::io::Result<usize>) -> Made {
+/// Writes all bytes, however many the kernel takes at once.
+pub(super) fn write_all(
+    mut bytes: &[u8],
+    mut write: impl FnMut(&[u8]) -> rustix::io::Result<usize>,
+) -> rustix::io::Result<()> {
     while !bytes.is_empty() {
         match write(bytes) {
             Ok(written) => bytes = &bytes[written..],
             Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
     }
     Ok(())

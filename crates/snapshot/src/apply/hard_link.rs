@@ -57,6 +57,7 @@ impl Applier<'_> {
             }
             done => done.map_err(missing)?,
         }
+        // It may be without content yet; how it looks in the end is asked then, as for every name of it.
         let stat = self.root.beneath().seen(stat_at(place.fd.as_fd(), name)?);
         self.applied.journal.note(&place.real, name, What::Linked(target_real, stat));
         let names = self.linked.entry((stat.dev, stat.ino)).or_default();
