@@ -91,9 +91,20 @@ pub struct Tools<'a> {
     pub work: PathBuf,
     /// Where `RUN --mount=type=cache` keeps its folders from build to build. It is made when the first is wanted.
     pub caches: PathBuf,
-    /// Whether the work folder is left as it is at the end, because the container ends with this process and nobody will
-    /// look at it: deleting a large tree takes seconds.
-    pub leave_work: bool,
+    /// What stays in the work folder at the end.
+    pub leave: Leave,
+}
+
+/// What of the work folder stays when a build has ended, since deleting a large tree takes seconds. The next build in the folder
+/// removes it before it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// Nothing: the folder is removed.
+    Nothing,
+    /// The files of stages, of which the last one's lay in the container's root anyhow. What was fetched and packed is removed.
+    Trees,
+    /// Everything: the container ends with this process, and nobody will look at it.
+    Everything,
 }
 
 /// A finished build.
@@ -121,11 +132,13 @@ pub fn build(request: &BuildRequest, tools: &Tools<'_>) -> Result<Built, BuildEr
         // Whatever broke off because of it: the reason is the wish to stop.
         if tools.cancel.is_cancelled() { BuildError::Cancelled } else { error }
     });
-    if !tools.leave_work {
-        let removed = work.remove().map_err(|source| BuildError::Work { path: work.path().to_owned(), source });
-        return built.and_then(|built| removed.map(|()| built));
-    }
-    built
+    let removed = match tools.leave {
+        Leave::Nothing => work.remove(),
+        Leave::Trees => work.forget_blobs(),
+        Leave::Everything => Ok(()),
+    };
+    let removed = removed.map_err(|source| BuildError::Work { path: work.path().to_owned(), source });
+    built.and_then(|built| removed.map(|()| built))
 }
 
 fn walk(request: &BuildRequest, tools: &Tools<'_>, work: &WorkFolder) -> Result<Built, BuildError> {

@@ -69,6 +69,11 @@ impl WorkFolder {
         if self.parked().exists() { Ok(()) } else { remove(&self.path) }
     }
 
+    /// Removes what was fetched and packed. What stages left stays.
+    pub(crate) fn forget_blobs(&self) -> io::Result<()> {
+        ["blobs", "context", "scratch"].iter().try_for_each(|name| remove(&self.path.join(name)))
+    }
+
     /// Removes what stages left, so that they can be built anew. What was fetched and packed stays.
     pub(crate) fn forget_stages(&self) -> io::Result<()> {
         ["leftover", "scratch", "stages", "images"].iter().try_for_each(|name| remove(&self.path.join(name)))

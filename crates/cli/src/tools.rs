@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use zuwai_builder::Tools;
 use zuwai_builder::event::Observer;
 use zuwai_builder::isolation::{
     Cancel, Direct, DirectOptions, FilesOnly, FilesOnlyOptions, Isolation, IsolationError, Named, Namespace,
     NamespaceOptions, mount_points,
 };
+use zuwai_builder::{Leave, Tools};
 use zuwai_registry::{Client, ClientOptions, Keychain};
 
 use crate::environment::Environment;
@@ -26,7 +26,7 @@ pub(crate) struct Toolbox {
     cancel: Cancel,
     work: WorkPlace,
     caches: PathBuf,
-    leave_work: bool,
+    leave: Leave,
 }
 
 /// What the user said about the place to build in.
@@ -65,7 +65,9 @@ impl Toolbox {
     ) -> Result<Self, Failure> {
         let mounts =
             mount_points(Path::new("/proc/self/mountinfo")).map_err(|error| failed(&error, container.force))?;
-        let (isolation, work, caches) = match enter(choice)? {
+        let choice = enter(choice)?;
+        let is_direct = choice == Choice::Direct;
+        let (isolation, work, caches) = match choice {
             Choice::Direct => {
                 let isolation = direct(container, facts, &mounts)?;
                 let caches = container.own_folder.join("caches");
@@ -91,8 +93,13 @@ impl Toolbox {
             let hint = error.hint();
             Failure::of("error building image", &error, hint)
         })?;
-        let leave_work = std::process::id() == 1 && !on_a_volume;
-        Ok(Self { client, isolation, cancel, work, caches, leave_work })
+        let leave = match std::process::id() {
+            _ if on_a_volume => Leave::Nothing,
+            1 => Leave::Everything,
+            _ if is_direct && !container.cleanup => Leave::Trees,
+            _ => Leave::Nothing,
+        };
+        Ok(Self { client, isolation, cancel, work, caches, leave })
     }
 
     /// Asks for the end of what is going on.
@@ -109,7 +116,7 @@ impl Toolbox {
             cancel: &self.cancel,
             work: self.work.path().to_owned(),
             caches: self.caches.clone(),
-            leave_work: self.leave_work,
+            leave: self.leave,
         }
     }
 }
