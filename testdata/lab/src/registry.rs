@@ -104,6 +104,13 @@ impl Registry {
         serde_json::from_str(&must(&mut skopeo)?).with_context(|| format!("the manifest of {name} is no JSON"))
     }
 
+    /// The config of the image that `repository:tag` names, read in the same way.
+    pub fn config(&self, name: &str) -> Result<Value> {
+        let mut skopeo = self.skopeo("inspect")?;
+        skopeo.args(["--raw", "--config"]).arg(format!("docker://{}/{name}", self.host()));
+        serde_json::from_str(&must(&mut skopeo)?).with_context(|| format!("the config of {name} is no JSON"))
+    }
+
     /// Copies an image into a new layout with skopeo, which checks every blob.
     pub fn pull(&self, name: &str, folder: &Path) -> Result<Layout> {
         let mut skopeo = self.skopeo("copy")?;

@@ -5,6 +5,7 @@
 mod buildah;
 mod buildkit;
 pub(super) mod cost;
+mod floors;
 mod picture;
 mod report;
 mod subject;
@@ -17,7 +18,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use zuwai_lab::base::{self, Base};
-use zuwai_lab::layout::text;
 use zuwai_lab::meter::Traffic;
 use zuwai_lab::registry::Options;
 use zuwai_lab::{Executor, Meter, Registry, Scratch, packages};
@@ -42,6 +42,7 @@ pub(crate) fn run(words: &[String]) -> Result<Vec<Table>> {
     };
     packages::ensure_all()?;
     packages::ensure(&["buildah", "docker.io"])?;
+    let floors = floors::table()?;
     let bench = Bench::new()?;
     let mut rows = Vec::new();
     for subject in &wanted {
@@ -56,7 +57,7 @@ pub(crate) fn run(words: &[String]) -> Result<Vec<Table>> {
     if words.is_empty() {
         picture::keep(&rows)?;
     }
-    Ok(vec![report::costs(&rows), report::movements(&rows), report::phases(&rows)])
+    Ok(vec![report::costs(&rows), floors, report::movements(&rows), report::phases(&rows)])
 }
 
 /// What all rows need.
@@ -65,6 +66,8 @@ struct Bench {
     meter: Meter,
     binary: PathBuf,
     measure: PathBuf,
+    /// Digests of the tars of all layers of the bases.
+    of_bases: Vec<String>,
 }
 
 /// What a row may write: the fat base, what it makes of it, and room to spare.
@@ -87,7 +90,11 @@ impl Bench {
         let measure = cost::measuring_program()?;
         let registry = base::registry_of_its_own(&BASES, &Options::default())?;
         let meter = Meter::start(registry.port())?;
-        Ok(Self { registry, meter, binary, measure })
+        let mut of_bases = Vec::new();
+        for base in BASES {
+            of_bases.extend(base.known()?.into_iter().flat_map(|known| known.diff_ids));
+        }
+        Ok(Self { registry, meter, binary, measure, of_bases })
     }
 
     fn rows(&self, subject: &'static Subject) -> Result<Vec<Row>> {
@@ -178,27 +185,22 @@ impl Bench {
         })
     }
 
-    /// The sizes of the layers of an image that are not its base's.
+    /// The sizes of the layers of an image that are not its base's, which are known by their tars: who pushes a base may have
+    /// compressed it anew.
     fn layers(&self, name: &str) -> Result<Vec<u64>> {
-        let manifest = self.registry.manifest(name)?;
+        let (manifest, config) = (self.registry.manifest(name)?, self.registry.config(name)?);
+        let layers = manifest["layers"].as_array().context("the manifest lists no layers")?;
+        let diff_ids = config["rootfs"]["diff_ids"].as_array().context("the config lists no diff ids")?;
+        ensure!(layers.len() == diff_ids.len(), "the image {name} has other layers than its config says");
         let mut sizes = Vec::new();
-        for layer in manifest["layers"].as_array().context("the manifest lists no layers")? {
-            if !is_of_a_base(text(layer, "digest")?)? {
+        for (layer, diff_id) in layers.iter().zip(diff_ids) {
+            if !self.of_bases.iter().any(|known| diff_id == known) {
                 sizes.push(layer["size"].as_u64().context("a layer has no size")?);
             }
         }
         ensure!(!sizes.is_empty(), "the image {name} has no layer of its own");
         Ok(sizes)
     }
-}
-
-fn is_of_a_base(digest: &str) -> Result<bool> {
-    for base in BASES {
-        if base.layout()?.blob_path(digest)?.exists() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Kaniko's benchmark file: nanoseconds by category.
