@@ -88,7 +88,7 @@ pub enum Made {
     File(PathBuf, Vec<u8>),
 }
 
-/// What [`write()`] needs to make the files below a folder again.
+/// What [`write()`] needs to make the regular files below a folder again.
 pub fn take(root: &Path) -> Vec<Made> {
     let mut all = Vec::new();
     let mut folders = vec![root.to_path_buf()];
@@ -96,9 +96,10 @@ pub fn take(root: &Path) -> Vec<Made> {
         all.push(Made::Folder(folder.strip_prefix(root).unwrap().to_path_buf()));
         for entry in std::fs::read_dir(&folder).unwrap() {
             let entry = entry.unwrap();
-            if entry.file_type().unwrap().is_dir() {
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
                 folders.push(entry.path());
-            } else {
+            } else if kind.is_file() {
                 all.push(Made::File(entry.file_name().into(), std::fs::read(entry.path()).unwrap()));
             }
         }
