@@ -68,7 +68,7 @@ fn spent(work: impl FnOnce()) -> Duration {
     };
     let before = now();
     work();
-    now() - before
+    now().saturating_sub(before)
 }
 
 fn tell(name: &str, work: impl FnOnce()) {

@@ -590,6 +590,74 @@ fn a_snapshotter_that_was_told_knows_the_tree_without_looking() {
     assert_eq!(snapshotter.changes(&scratch.root, &Scope::Everywhere).unwrap(), []);
 }
 
+/// Enough small files for several threads to write them.
+fn names_and_contents() -> Vec<(String, String)> {
+    (0..3000)
+        .map(|number| (format!("d{}/f{number}", number / 40), format!("{number} ").repeat(number * 7 % 900)))
+        .collect()
+}
+
+#[test]
+fn thousands_of_small_files_get_their_own_content_and_are_known() {
+    let scratch = scratch();
+    let files = names_and_contents();
+    let links: Vec<String> = files.iter().map(|(name, _)| format!("{name}-link")).collect();
+    let large = "large".repeat(40_000);
+    let mut entries = Vec::new();
+    for (number, (name, content)) in files.iter().enumerate() {
+        let mode = [0o644, 0o755, 0o4755, 0o600][number % 4];
+        let pax: &[(&str, &[u8])] = if number % 5 == 0 { &[("uid", b"7"), ("gid", b"8")] } else { &[] };
+        if number % 97 == 0 {
+            entries.push(file(name, "an older one"));
+        }
+        entries.push(Raw { mode, pax, mtime: 1_000_000_000 + number as u64, ..file(name, content) });
+        if number % 41 == 0 {
+            entries.push(hard_link(&links[number], name));
+        }
+        if number == 1500 {
+            entries.push(file("large", &large));
+        }
+    }
+    let mut snapshotter = SnapshotMode::Full.snapshotter();
+    snapshotter.adopt(&scratch.apply(&entries).unwrap());
+    for (number, (name, content)) in files.iter().enumerate() {
+        assert_eq!(&fs::read_to_string(scratch.at(name)).unwrap(), content, "{name}");
+        let facts = fs::metadata(scratch.at(name)).unwrap();
+        let owner = if number % 5 == 0 { (7, 8) } else { (0, 0) };
+        assert_eq!(
+            (facts.mode() & 0o7777, facts.uid(), facts.gid()),
+            ([0o644, 0o755, 0o4755, 0o600][number % 4], owner.0, owner.1)
+        );
+        assert_eq!(facts.mtime(), 1_000_000_000 + i64::try_from(number).unwrap());
+        assert_eq!(facts.nlink(), if number % 41 == 0 { 2 } else { 1 });
+    }
+    assert_eq!(fs::read_to_string(scratch.at("large")).unwrap(), large);
+    snapshotter.settle(&scratch.root).unwrap();
+    assert_eq!(snapshotter.changes(&scratch.root, &Scope::Everywhere).unwrap(), []);
+    for (number, (name, _)) in files.iter().enumerate().filter(|(number, _)| number % 5 != 0) {
+        std::os::unix::fs::chown(scratch.at(name), Some(0), Some(0)).unwrap();
+        fs::set_permissions(scratch.at(name), fs::Permissions::from_mode([0o644, 0o755, 0o4755, 0o600][number % 4]))
+            .unwrap();
+    }
+    assert_eq!(snapshotter.changes(&scratch.root, &Scope::Everywhere).unwrap(), []);
+}
+
+#[test]
+fn a_disk_that_small_files_fill_is_told_with_one_of_them() {
+    let scratch = scratch();
+    let mounted = scratch.at("small");
+    fs::create_dir(&mounted).unwrap();
+    let options = c"size=1m";
+    rustix::mount::mount("tmpfs", &mounted, "tmpfs", rustix::mount::MountFlags::empty(), options).unwrap();
+    let root = RootFs::open(&mounted, Ignore::default()).unwrap();
+    let files = names_and_contents();
+    let tar = archive(&files.iter().map(|(name, content)| file(name, content)).collect::<Vec<_>>());
+    let error = apply_tar(&mut &tar[..], &root, &ApplyOptions::default()).unwrap_err();
+    rustix::mount::unmount(&mounted, rustix::mount::UnmountFlags::DETACH).unwrap();
+    assert!(error.to_string().starts_with("unpack \"d"), "{error}");
+    assert_eq!(error.io_kind(), Some(std::io::ErrorKind::StorageFull));
+}
+
 #[test]
 fn names_that_are_not_text_stay_as_they_are() {
     let scratch = scratch();
