@@ -281,6 +281,7 @@ impl<'a> Applier<'a> {
         pending.sort_unstable_by(|(left, _), (right, _)| right.cmp(left));
         let mut open = None;
         for (path, pending) in pending {
+            self.root.scaffold().take(&path);
             match self.finish_dir(&path, &pending, &mut open) {
                 Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                 Err(error) => {

@@ -254,7 +254,7 @@ impl Copier<'_> {
             let name = level.to.file_name().expect("a folder below another has a name");
             let made = match rustix::fs::mkdirat(above, name, rustix::fs::Mode::from(0o700)) {
                 Ok(()) => true,
-                Err(Errno::EXIST) => false,
+                Err(Errno::EXIST) => self.target.scaffold().holds(&level.to),
                 Err(error) => return Err(SnapshotError::path("make the folder", &level.to, error)),
             };
             if !made && !stat_at(above.as_fd(), name).during("look at", &level.to)?.is_dir() {
@@ -262,6 +262,7 @@ impl Copier<'_> {
             }
             let target = open_folder(above.as_fd(), name).during("open", &level.to)?;
             if made {
+                self.target.scaffold().take(&level.to);
                 self.copied.insert(level.to.clone());
             }
             let level = &mut self.levels[depth];

@@ -101,7 +101,7 @@ impl Snapshotter for Indexed {
         // Nobody else will compute the hashes of a starting point.
         let rules = self.rules(root, i64::MIN);
         self.index = Index::new();
-        let Seen { newest, .. } = look::first(&mut self.index, root.beneath(), root.ignore(), rules)?;
+        let Seen { newest, .. } = look::first(&mut self.index, root, rules)?;
         self.newest = newest;
         self.safe_before.store(low(now), Ordering::Relaxed);
         Ok(())
@@ -144,21 +144,23 @@ impl Snapshotter for Indexed {
         // A look at some paths leaves the tick where it is: it is for the caller to settle before a command starts.
         let hash_from = if matches!(scope, Scope::Everywhere) { low(now) } else { i64::MAX };
         let rules = self.rules(root, hash_from);
-        let (index, beneath, ignore) = (&mut self.index, root.beneath(), root.ignore());
-        match scope {
+        let index = &mut self.index;
+        let changes = match scope {
             Scope::Everywhere => {
-                let seen = look::everywhere(index, beneath, ignore, rules)?;
+                let seen = look::everywhere(index, root, rules)?;
                 self.newest = seen.newest;
                 self.safe_before.store(low(now), Ordering::Relaxed);
-                Ok(seen.changes)
+                seen.changes
             }
             Scope::Paths(paths) => {
                 // Entries that this look leaves out are no safer than before, so the tick does not move.
-                let seen = look::at_paths(index, beneath, ignore, rules, paths)?;
+                let seen = look::at_paths(index, root, rules, paths)?;
                 self.newest = self.newest.max(seen.newest);
-                Ok(seen.changes)
+                seen.changes
             }
-        }
+        };
+        root.scaffold().take_changed(&changes);
+        Ok(changes)
     }
 
     fn learn(&mut self, changes: &[Change], written: &Written) {

@@ -59,6 +59,7 @@ mod place;
 mod read_ahead;
 mod relocate;
 mod rootfs;
+mod scaffold;
 #[cfg(test)]
 mod scratch;
 mod snapshotter;

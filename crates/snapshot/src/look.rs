@@ -7,7 +7,7 @@ mod folder;
 mod judge;
 mod looker;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -19,8 +19,9 @@ use rustix::io::Errno;
 use crate::beneath::{self, Beneath};
 use crate::error::During as _;
 use crate::index::{Arena, Id, Index, Interned, Node, ROOT, Shape};
+use crate::scaffold::Scaffold;
 use crate::walk;
-use crate::{Change, Ignore, Result, SnapshotError, SnapshotMode};
+use crate::{Change, Ignore, Result, RootFs, SnapshotError, SnapshotMode};
 
 use conclude::conclude;
 use folder::Folder;
@@ -44,6 +45,7 @@ struct Look<'a> {
     index: &'a Index,
     beneath: &'a Beneath,
     ignore: &'a Ignore,
+    scaffold: &'a Scaffold,
     rules: Rules,
     shapes: Mutex<Interned<Shape>>,
     attributes: Mutex<Interned<[u8; 16]>>,
@@ -92,13 +94,13 @@ pub(crate) struct Seen {
 }
 
 /// Takes the whole tree into an index that knows of nothing yet.
-pub(crate) fn first(index: &mut Index, beneath: &Beneath, ignore: &Ignore, rules: Rules) -> Result<Seen> {
-    look_everywhere(index, beneath, ignore, rules, Report::Nothing)
+pub(crate) fn first(index: &mut Index, root: &RootFs, rules: Rules) -> Result<Seen> {
+    look_everywhere(index, root, rules, Report::Nothing)
 }
 
 /// Looks at the whole tree and brings the index up to date.
-pub(crate) fn everywhere(index: &mut Index, beneath: &Beneath, ignore: &Ignore, rules: Rules) -> Result<Seen> {
-    look_everywhere(index, beneath, ignore, rules, Report::Everything)
+pub(crate) fn everywhere(index: &mut Index, root: &RootFs, rules: Rules) -> Result<Seen> {
+    look_everywhere(index, root, rules, Report::Everything)
 }
 
 /// What of a look is concluded.
@@ -112,32 +114,22 @@ enum Report {
     Paths,
 }
 
-fn look_everywhere(
-    index: &mut Index,
-    beneath: &Beneath,
-    ignore: &Ignore,
-    rules: Rules,
-    report: Report,
-) -> Result<Seen> {
-    let look = Look::new(index, beneath, ignore, rules);
+fn look_everywhere(index: &mut Index, root: &RootFs, rules: Rules, report: Report) -> Result<Seen> {
+    let look = Look::new(index, root, rules);
     let lookers = walk::walk(Folder::root(index.len() > 1), || Looker::new(&look))?;
     let found = lookers.into_iter().map(|looker| looker.found).collect();
-    Ok(conclude(index, look.into_parts(), found, ignore, report))
+    Ok(conclude(index, look.into_parts(), found, root.ignore(), report))
 }
 
 /// Looks at some paths and the folders above them, and brings the index up to date with them.
-pub(crate) fn at_paths(
-    index: &mut Index,
-    beneath: &Beneath,
-    ignore: &Ignore,
-    rules: Rules,
-    paths: &[PathBuf],
-) -> Result<Seen> {
+pub(crate) fn at_paths(index: &mut Index, root: &RootFs, rules: Rules, paths: &[PathBuf]) -> Result<Seen> {
+    let (beneath, ignore) = (root.beneath(), root.ignore());
     let mut all: Vec<&Path> =
         paths.iter().flat_map(|path| path.ancestors()).filter(|path| path.file_name().is_some()).collect();
     all.sort_unstable();
     all.dedup();
-    let look = Look::new(index, beneath, ignore, rules);
+    let named: HashSet<&Path> = paths.iter().map(PathBuf::as_path).collect();
+    let look = Look::new(index, root, rules);
     let mut looker = Looker::new(&look);
     // Entries of this look that the index does not know: numbers by path.
     let mut new: HashMap<&Path, Id> = HashMap::new();
@@ -175,7 +167,8 @@ pub(crate) fn at_paths(
                 let parent = new.get(above).copied().or_else(|| index.at(above)).unwrap_or(ROOT);
                 let id = look.next.fetch_add(1, Ordering::Relaxed);
                 let name = looker.found.names.push(name);
-                let scaffold = stat.is_dir() && ignore.leads_to(path);
+                // What is named was made, or put there: it is no scaffold even if nothing is in it.
+                let scaffold = stat.is_dir() && ignore.leads_to(path) && !named.contains(path);
                 looker.found.added.push(Added { id, node: Node { parent, name, ..node }, scaffold });
                 new.insert(path, id);
             }),
@@ -193,11 +186,12 @@ pub(crate) fn at_paths(
 type Parts = (Interned<Shape>, Interned<[u8; 16]>, Vec<AtomicU64>);
 
 impl<'a> Look<'a> {
-    fn new(index: &'a Index, beneath: &'a Beneath, ignore: &'a Ignore, rules: Rules) -> Self {
+    fn new(index: &'a Index, root: &'a RootFs, rules: Rules) -> Self {
         Self {
             index,
-            beneath,
-            ignore,
+            beneath: root.beneath(),
+            ignore: root.ignore(),
+            scaffold: root.scaffold(),
             rules,
             shapes: Mutex::new(index.shapes.clone()),
             attributes: Mutex::new(index.attributes.clone()),

@@ -20,6 +20,7 @@ use crate::beneath::{Beneath, open_folder, open_listing, stat_at, stat_of};
 use crate::error::During as _;
 use crate::metadata::Stat;
 use crate::place::{self, Dress, Shortfalls};
+use crate::scaffold::Scaffold;
 use crate::{Ignore, Kind, Result, RootFs, SnapshotError, mount_points};
 
 /// Deeper trees than this are not gone down into: every level holds two folders open.
@@ -31,7 +32,8 @@ const UNFINISHED: &[u8] = b".zuwai-unfinished";
 impl RootFs {
     /// Moves everything that is not ignored out of the root and into a folder of the machine, which is made if it is
     /// missing and should be empty; on the same filesystem this is a handful of renames. The folders that must stay
-    /// (because they lead to something ignored) are left as plain as if nobody had ever made them: root's, mode 0755.
+    /// (because they lead to something ignored) are left as plain as if nobody had ever made them: root's, mode 0755. Those
+    /// that are no image's ([`RootFs::mark_scaffold`]) are not made on the other side.
     ///
     /// # Errors
     /// Names the path. What was moved before it stays moved: [`RootFs::restore`] brings it back.
@@ -45,7 +47,7 @@ impl RootFs {
                 return Err(SnapshotError::InTheWay { path: image_path, reason });
             }
         }
-        Mover::new(self.unmovable(), &target, true).carry(self.beneath())?;
+        Mover::new(self.unmovable(), &target, Some(self.scaffold())).carry(self.beneath())?;
         self.plain_root()
     }
 
@@ -57,7 +59,7 @@ impl RootFs {
     /// Names the path; something else than a folder in the root is in the way.
     pub fn restore(&self, from: &Path) -> Result<()> {
         let source = Beneath::open(from).during("open", from)?;
-        Mover::new(self.unmovable(), self.beneath(), false).carry(&source)
+        Mover::new(self.unmovable(), self.beneath(), None).carry(&source)
     }
 
     /// Removes everything that is not ignored. Folders that lead to something ignored stay, as plain as after
@@ -73,7 +75,7 @@ impl RootFs {
     }
 
     /// The ignored paths and every mount point below the root.
-    fn unmovable(&self) -> Ignore {
+    pub(crate) fn unmovable(&self) -> Ignore {
         self.ignore().with(mount_points_below(self.path()))
     }
 
@@ -128,15 +130,16 @@ fn mount_points_below(root: &Path) -> Vec<PathBuf> {
 struct Mover<'a> {
     ignore: Ignore,
     target: &'a Beneath,
-    /// Whether folders that lead to something ignored stay where they are even if they are empty.
-    stays: bool,
+    /// On the way out: folders that lead to something ignored stay where they are even if they are empty, and these of them
+    /// are on the other side only if there is something in them.
+    scaffold: Option<&'a Scaffold>,
     /// Files with several names that had to be copied: where the copy is.
     links: HashMap<(u64, u64), PathBuf>,
 }
 
 impl<'a> Mover<'a> {
-    fn new(ignore: Ignore, target: &'a Beneath, stays: bool) -> Self {
-        Self { ignore, target, stays, links: HashMap::new() }
+    fn new(ignore: Ignore, target: &'a Beneath, scaffold: Option<&'a Scaffold>) -> Self {
+        Self { ignore, target, scaffold, links: HashMap::new() }
     }
 
     /// Moves everything in a folder into the target, whose own card becomes that folder's.
@@ -228,7 +231,13 @@ impl<'a> Mover<'a> {
         let target = open_folder(to, OsStr::from_bytes(name)).during("open", path)?;
         self.children(source.as_fd(), target.as_fd(), path, depth + 1)?;
         dress_like(from, name, stat, to, name).during("set owner and time of", path)?;
-        if self.stays && self.ignore.leads_to_path(path) {
+        if let Some(scaffold) = self.scaffold
+            && self.ignore.leads_to_path(path)
+        {
+            if scaffold.holds(path) {
+                // With something in it that a look does not see, as a socket, it stays.
+                let _ = rustix::fs::unlinkat(to, name, AtFlags::REMOVEDIR);
+            }
             return Ok(());
         }
         match rustix::fs::unlinkat(from, name, AtFlags::REMOVEDIR) {

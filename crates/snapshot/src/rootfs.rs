@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use crate::beneath::{Beneath, open_folder, open_listing, stat_of};
 use crate::error::During as _;
+use crate::scaffold::Scaffold;
 use crate::{Ignore, Kind, Metadata, Owners, Ownership, Result, SnapshotError, attributes, ids, place};
 
 /// A folder that is one day an image's `/`; it may be `/` itself.
@@ -23,6 +24,7 @@ use crate::{Ignore, Kind, Metadata, Owners, Ownership, Result, SnapshotError, at
 pub struct RootFs {
     beneath: Beneath,
     ignore: Ignore,
+    scaffold: Scaffold,
 }
 
 /// Where an image path leads.
@@ -38,7 +40,7 @@ impl RootFs {
     /// Opens a folder of the machine as a root filesystem. What `ignore` names (image paths) is never part of it.
     pub fn open(path: &Path, ignore: Ignore) -> Result<Self> {
         let beneath = Beneath::open(path).during("open the root filesystem", path)?;
-        Ok(Self { beneath, ignore })
+        Ok(Self { beneath, ignore, scaffold: Scaffold::default() })
     }
 
     /// The same for somebody who may not give files away: see [`Owners`].
@@ -61,6 +63,15 @@ impl RootFs {
         &self.beneath
     }
 
+    /// The folders that are there and no image's.
+    pub(crate) fn scaffold(&self) -> &Scaffold {
+        &self.scaffold
+    }
+
+    pub(crate) fn with_scaffold(self, scaffold: Scaffold) -> Self {
+        Self { scaffold, ..self }
+    }
+
     /// Where a path leads, links followed, the last one included; a dangling link leads to its missing target.
     ///
     /// # Errors
@@ -69,6 +80,12 @@ impl RootFs {
         let end = self.beneath.walk(path, true).during("resolve", path)?;
         let kind = if end.rest.is_empty() { end.stat.map(|stat| stat.kind()) } else { None };
         Ok(Located { real: end.real(), kind })
+    }
+
+    /// Whether the image has the folder that is at a path without links: false where it only stands there because something is
+    /// mounted below it ([`RootFs::mark_scaffold`]).
+    pub fn has_folder(&self, path: &Path) -> bool {
+        !self.scaffold.holds(path)
     }
 
     /// What is at a path, the link itself if it is one; `None` where nothing is.
@@ -151,12 +168,13 @@ impl RootFs {
             Err(Errno::NOTDIR) => return Err(in_the_way(path)),
             end => end.during("make the folder", path)?,
         };
-        match end.stat {
-            Some(stat) if stat.is_dir() => return Ok(Vec::new()),
-            Some(_) => return Err(in_the_way(&end.real())),
-            None => {}
+        if end.stat.is_some_and(|stat| !stat.is_dir()) {
+            return Err(in_the_way(&end.real()));
         }
-        let mut made = Vec::new();
+        let mut made = self.make_of_scaffold(&end.real(), ownership)?;
+        if end.stat.is_some() {
+            return Ok(made);
+        }
         let (mut fd, mut real) = (end.folder.fd, end.folder.real);
         for name in end.name.into_iter().chain(end.rest) {
             real.push(&name);
@@ -169,6 +187,22 @@ impl RootFs {
             made.push(real.clone());
         }
         Ok(made)
+    }
+
+    /// Folders that are there and no image's are made by giving them what they would be made with.
+    fn make_of_scaffold(&self, path: &Path, ownership: &Ownership) -> Result<Vec<PathBuf>> {
+        let held = self.scaffold.above(path);
+        for path in &held {
+            let folder = self.beneath.exact_folder(path).during("open", path)?;
+            let (uid, gid) = (Uid::from_raw(ownership.uid), Gid::from_raw(ownership.gid));
+            rustix::fs::chownat(&folder, c".", Some(uid), Some(gid), AtFlags::empty())
+                .and_then(|()| {
+                    rustix::fs::chmodat(&folder, c".", Mode::from(ownership.mode & 0o7777), AtFlags::empty())
+                })
+                .during("make the folder", path)?;
+        }
+        self.scaffold.take(path);
+        Ok(held)
     }
 }
 

@@ -5,9 +5,9 @@ use crate::{Applied, Change, Result, RootFs, Scope, Written};
 /// Remembers what a root filesystem looked like, and says what is different now.
 ///
 /// What [`Ignore`](crate::Ignore) covers, and what a mount hides, is neither looked at nor reported. A folder that only
-/// leads to an ignored path and that nobody told the snapshotter of is no change, unless something not ignored lies in it.
-/// Sockets are not part of an image: one that appears is an `Add` of which [`write_tar`](crate::write_tar()) makes a warning and no
-/// entry, and a file that became one is a `Delete`.
+/// leads to an ignored path and that nobody told the snapshotter of, by a layer or as a path to look at, is no change, unless
+/// something not ignored lies in it. Sockets are not part of an image: one that appears is an `Add` of which
+/// [`write_tar`](crate::write_tar()) makes a warning and no entry, and a file that became one is a `Delete`.
 pub trait Snapshotter: Send + Sync {
     /// Looks at everything and remembers it; what was known before is forgotten.
     fn reset(&mut self, root: &RootFs) -> Result<()>;

@@ -168,7 +168,7 @@ impl Isolation for Direct {
     }
 
     fn enter(&self, _: &Path) -> Result<RootFs, IsolationError> {
-        self.root()
+        Ok(self.root()?.mark_scaffold())
     }
 
     fn leave(&self, root: &RootFs, folder: &Path) -> Result<(), IsolationError> {

@@ -32,9 +32,13 @@ pub(super) fn ignore(named: &Named) -> Ignore {
     named.ignore(kernel)
 }
 
-/// A stage that is done gets the folder it will be looked for in.
+/// A stage that is done gets the folder it will be looked for in. What the kernel's filesystems were mounted on is not its own.
 pub(super) fn leave(root: &RootFs, folder: &Path) -> Result<(), IsolationError> {
     let at = |source| IsolationError::Place { path: folder.to_owned(), source };
+    for name in KERNEL {
+        // Nothing is in them, and who copies from the stage is to find them no more than in a container's own root.
+        let _ = fs::remove_dir(root.path().join(name));
+    }
     // The work folder may have been named through links.
     let above = folder.parent().unwrap_or(folder);
     let there = fs::canonicalize(above).map_err(at)?.join(folder.file_name().unwrap_or_default());

@@ -63,7 +63,7 @@ fn start(command: &Command, laid: &dyn Laid, ground: &Ground<'_>, last: &Mutex<L
 /// A working folder that a base image names and does not have is made, as the runtimes do.
 fn make_working_dir(root: &RootFs, path: &Path) -> Result<(), StepError> {
     let located = root.resolve(path)?;
-    if located.kind.is_none() {
+    if located.kind.is_none() || !root.has_folder(&located.real) {
         root.make_dirs(path, &zuwai_snapshot::Ownership { uid: 0, gid: 0, mode: 0o755 })?;
     }
     Ok(())

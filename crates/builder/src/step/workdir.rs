@@ -13,9 +13,9 @@ pub(super) fn execute(action: &WorkdirAction, ground: &Ground<'_>) -> Result<Sco
     let path = PathBuf::from(&action.path);
     let located = ground.root.resolve(&path)?;
     match located.kind {
-        Some(Kind::Dir) => return Ok(Scope::Paths(Vec::new())),
+        Some(Kind::Dir) if ground.root.has_folder(&located.real) => return Ok(Scope::Paths(Vec::new())),
+        Some(Kind::Dir) | None => {}
         Some(_) => return Err(StepError::NotAFolder { path }),
-        None => {}
     }
     // BuildKit reads USER here as it reads --chown: a lone number is the group, too.
     let (uid, gid) = if action.user.is_empty() { (0, 0) } else { accounts(ground.root)?.owner(&action.user)? };

@@ -37,6 +37,7 @@ impl Applier<'_> {
         }
         if stat.is_dir() {
             self.pending.retain(|path, _| !path.starts_with(real));
+            self.root.scaffold().give_back(real);
         }
         self.applied.journal.note(&place.real, name, What::Removed);
     }

@@ -155,7 +155,7 @@ impl<'a, 'b> Looker<'a, 'b> {
         let names = std::mem::take(&mut self.new_names);
         for (id, new) in (first..).zip(self.new.drain(..)) {
             let name = &names[new.name];
-            let scaffold = new.leads.is_some();
+            let scaffold = new.leads.as_ref().is_some_and(|path| !self.look.scaffold.has_taken(path));
             if new.is_dir {
                 more.push(folder.below(fd, name, id, false, new.leads));
             }
