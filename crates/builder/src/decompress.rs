@@ -5,8 +5,9 @@ use std::io::{self, BufReader, Chain, Cursor, Read};
 /// What xz may take of memory to unpack: files made with its highest level need 65 MiB (xz(1)).
 const XZ_MEMORY: u64 = 128 << 20;
 
-type Source = BufReader<Chain<Cursor<Vec<u8>>, Box<dyn Read + Send>>>;
-type Open = fn(Source) -> io::Result<Box<dyn Read + Send>>;
+type Stream<'a> = Box<dyn Read + Send + 'a>;
+type Source<'a> = BufReader<Chain<Cursor<Vec<u8>>, Stream<'a>>>;
+type Open = for<'a> fn(Source<'a>) -> io::Result<Stream<'a>>;
 
 /// The compressions that are recognised, by the bytes a stream begins with.
 const COMPRESSIONS: [(&[u8], Open); 4] = [
@@ -20,7 +21,7 @@ const COMPRESSIONS: [(&[u8], Open); 4] = [
 ];
 
 /// The plain bytes of a stream. One in none of the known compressions is plain already.
-pub(crate) fn decompressed(mut stream: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
+pub(crate) fn decompressed(mut stream: Stream<'_>) -> io::Result<Stream<'_>> {
     let mut magic = Vec::new();
     stream.by_ref().take(6).read_to_end(&mut magic)?;
     let known = COMPRESSIONS.iter().find(|(start, _)| magic.starts_with(start));

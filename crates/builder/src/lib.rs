@@ -27,6 +27,7 @@ mod emulation;
 mod epoch;
 mod error;
 pub mod event;
+mod give_up;
 mod instruction;
 pub mod isolation;
 mod output;

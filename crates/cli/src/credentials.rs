@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use zuwai_builder::isolation::Cancel;
 use zuwai_registry::TransportOptions;
 use zuwai_registry::auth::{
     AmazonKeychain, AzureKeychain, ConfigSource, DockerConfigKeychain, EnvKeychain, GitlabKeychain, GoogleKeychain,
@@ -15,14 +16,15 @@ use zuwai_registry::auth::{
 use crate::environment::Environment;
 
 /// The keychain, and what the user should be told of files that could not be read. Files come before the built-in sources,
-/// which are asked in the order given.
+/// which are asked in the order given. Programs that it starts end when the build is cancelled.
 pub(crate) fn keychain(
     environment: &Environment,
     own_folder: &Path,
     helpers: &[&'static str],
     transport: &TransportOptions,
+    cancel: Option<&Cancel>,
 ) -> (Box<dyn Keychain>, Vec<String>) {
-    let (files, warnings) = in_files(environment, own_folder);
+    let (files, warnings) = in_files(environment, own_folder, cancel);
     let mut keychains: Vec<Box<dyn Keychain>> = vec![Box::new(files)];
     let texts = || environment.all().filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)));
     let variables = || texts().map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -58,7 +60,11 @@ pub(crate) fn helper_options(environment: &Environment, own_folder: &Path) -> He
     }
 }
 
-fn in_files(environment: &Environment, own_folder: &Path) -> (DockerConfigKeychain, Vec<String>) {
+fn in_files(
+    environment: &Environment,
+    own_folder: &Path,
+    cancel: Option<&Cancel>,
+) -> (DockerConfigKeychain, Vec<String>) {
     let mut warnings = Vec::new();
     let mut sources: Vec<ConfigSource> = environment
         .get("DOCKER_AUTH_CONFIG")
@@ -79,7 +85,8 @@ fn in_files(environment: &Environment, own_folder: &Path) -> (DockerConfigKeycha
         };
         sources.push(ConfigSource { name: path.display().to_string(), content });
     }
-    let helpers = helper_options(environment, own_folder);
+    let cancelled = cancel.map(Cancel::shared);
+    let helpers = HelperOptions { cancelled, ..helper_options(environment, own_folder) };
     (DockerConfigKeychain::new(sources, helpers), warnings)
 }
 
@@ -220,7 +227,7 @@ mod tests {
         ]);
         let transport = TransportOptions::default();
         let all = crate::registry_options::CREDENTIAL_HELPERS;
-        let (keychain, warnings) = keychain(&environment, folder.path(), &all, &transport);
+        let (keychain, warnings) = keychain(&environment, folder.path(), &all, &transport, None);
         assert!(warnings.is_empty());
         for registry in ["a", "b", "c", "d", "e", "f", "g"] {
             let reference = format!("{registry}.example.com/app:1").parse().unwrap();
@@ -228,7 +235,7 @@ mod tests {
             assert!(matches!(found, Credential::Basic { .. }), "{registry}: {found:?}");
         }
         let e = "e.example.com/app:1".parse().unwrap();
-        let (keychain, _) = super::keychain(&environment, folder.path(), &["gitlab"], &transport);
+        let (keychain, _) = super::keychain(&environment, folder.path(), &["gitlab"], &transport, None);
         assert!(keychain.resolve(&e).unwrap().credential.is_anonymous());
     }
 

@@ -37,6 +37,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use rustix::fs::Mode;
+use zuwai_builder::isolation::Cancel;
 use zuwai_registry::Digest;
 
 use crate::args::{Command, Values};
@@ -130,8 +131,10 @@ fn build(program: &str, values: &Values, environment: &Environment, console: &Co
     let transport = machine::transport(environment, &own_folder);
     let wanted = request::wanted(values, environment, &current_directory, transport)
         .map_err(|misuse| Failure::new(format!("error: {misuse}"), misuse.hint))?;
+    let cancel = Cancel::default();
+    let transport = &wanted.client.transport;
     let (keychain, unread) =
-        credentials::keychain(environment, &own_folder, &wanted.credential_helpers, &wanted.client.transport);
+        credentials::keychain(environment, &own_folder, &wanted.credential_helpers, transport, Some(&cancel));
     for warning in wanted.warnings.iter().chain(&unread) {
         console.tell(Verbosity::Warning, warning);
     }
@@ -149,7 +152,7 @@ fn build(program: &str, values: &Values, environment: &Environment, console: &Co
         caches: values.text("cache-mounts-dir").map(|folder| current_directory.join(folder)),
         names: (names.resolv_conf.clone(), names.hosts.clone()),
     };
-    let tools = Toolbox::new(&container, facts, choice, wanted.client, keychain, environment)?;
+    let tools = Toolbox::new(&container, facts, choice, wanted.client, keychain, (environment, cancel))?;
     let signalled = Signalled::listen(tools.cancel())
         .map_err(|error| Failure::of("error building image: listen to signals", &error, None))?;
     let timings = Timings::new(console);

@@ -38,7 +38,7 @@ pub(crate) fn push(
     let (_, own_folder) = machine::folders(values.text("kaniko-dir"), environment, program, "error pushing image")?;
     let options = registry_options::client(values, machine::transport(environment, &own_folder)).map_err(misuse)?;
     let helpers = registry_options::credential_helpers(values).map_err(misuse)?;
-    let (keychain, unread) = credentials::keychain(environment, &own_folder, &helpers, &options.transport);
+    let (keychain, unread) = credentials::keychain(environment, &own_folder, &helpers, &options.transport, None);
     for warning in values.warnings.iter().chain(&unread) {
         console.tell(Verbosity::Warning, warning);
     }

@@ -61,7 +61,7 @@ impl Toolbox {
         choice: Choice,
         mut client: ClientOptions,
         keychain: Box<dyn Keychain>,
-        environment: &Environment,
+        (environment, cancel): (&Environment, Cancel),
     ) -> Result<Self, Failure> {
         let mounts =
             mount_points(Path::new("/proc/self/mountinfo")).map_err(|error| failed(&error, container.force))?;
@@ -87,7 +87,6 @@ impl Toolbox {
         let caches = container.caches.clone().unwrap_or(caches);
         // What is left in the container's own writable layer goes with the container; a volume stays.
         let on_a_volume = mounts.iter().any(|mount| work.path().starts_with(mount));
-        let cancel = Cancel::default();
         client.cancelled = Some(cancel.shared());
         let client = Client::new(client, Arc::from(keychain)).map_err(|error| {
             let hint = error.hint();

@@ -119,7 +119,7 @@ pub(crate) fn warm(
     let transport = machine::transport(environment, &own_folder);
     let options = registry_options::client(values, transport).map_err(misuse)?;
     let helpers = registry_options::credential_helpers(values).map_err(misuse)?;
-    let (keychain, unread) = credentials::keychain(environment, &own_folder, &helpers, &options.transport);
+    let (keychain, unread) = credentials::keychain(environment, &own_folder, &helpers, &options.transport, None);
     for warning in warnings.iter().chain(&unread) {
         console.tell(Verbosity::Warning, warning);
     }

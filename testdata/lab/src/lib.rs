@@ -32,6 +32,7 @@ pub mod seccomp;
 pub mod server;
 pub mod storage;
 pub mod tar;
+pub mod tarpit;
 pub mod web_server;
 
 pub use authority::Authority;
@@ -46,4 +47,5 @@ pub use meter::Meter;
 pub use person::{Person, Who};
 pub use places::Scratch;
 pub use registry::Registry;
+pub use tarpit::{Stuck, Tarpit};
 pub use web_server::{Answer, WebServer};

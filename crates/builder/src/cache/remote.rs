@@ -46,7 +46,9 @@ impl Remotes<'_> {
             return Ok(());
         }
         let shown = web::shown(address);
-        let ask = || web::etag(address, self.transport).ok_or_else(|| Unknown::Web { address: shown.clone() });
+        let ask = || {
+            web::etag(address, self.transport, self.cancelled).ok_or_else(|| Unknown::Web { address: shown.clone() })
+        };
         let etag = self.once(address, ask)?;
         inputs.add(Kind::File, shown.clone(), &[address.as_bytes(), etag.as_bytes()]);
         Ok(())

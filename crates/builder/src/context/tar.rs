@@ -4,7 +4,10 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use zuwai_snapshot::{ApplyOptions, Ignore, RootFs, apply_tar};
 
 use super::{Context, ContextError, ContextSource, Fetching};
@@ -29,7 +32,7 @@ impl ContextSource for Tar {
     fn fetch(&self, rest: &str, fetching: &Fetching<'_>) -> Result<Context, ContextError> {
         if rest == STDIN {
             let input = fetching.request.standard_input.clone().ok_or(ContextError::NoStandardInput)?;
-            return unpack(Box::new(Shared(input)), "standard input", fetching);
+            return unpack(Box::new(Shared { input, cancelled: fetching.cancelled }), "standard input", fetching);
         }
         let path = fetching.current_directory.join(rest);
         let file = match File::open(&path) {
@@ -45,7 +48,7 @@ impl ContextSource for Tar {
 
 /// Unpacks an archive into the folder for what comes from elsewhere, and names that folder.
 pub(super) fn unpack(
-    stream: Box<dyn Read + Send>,
+    stream: Box<dyn Read + Send + '_>,
     name: &str,
     fetching: &Fetching<'_>,
 ) -> Result<Context, ContextError> {
@@ -78,12 +81,26 @@ pub(super) fn unpack(
     Ok(Context { root: into.to_owned(), time: None })
 }
 
-/// Standard input as somebody else holds it too.
-struct Shared(std::sync::Arc<File>);
+/// Standard input as somebody else holds it too. Whoever writes to it may take their time: meanwhile the wish to stop is
+/// looked at.
+struct Shared<'a> {
+    input: Arc<File>,
+    cancelled: &'a AtomicBool,
+}
 
-impl Read for Shared {
+impl Read for Shared<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&*self.0).read(buffer)
+        let tick = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        loop {
+            match poll(&mut [PollFd::new(&*self.input, PollFlags::IN)], Some(&tick)) {
+                Ok(0) | Err(Errno::INTR) if self.cancelled.load(Ordering::SeqCst) => {
+                    return Err(io::Error::other("the build was cancelled"));
+                }
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return (&*self.input).read(buffer),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use zuwai_registry::image::{Algorithm, Hasher};
 use zuwai_registry::{Digest, TransportOptions};
 
 use super::{WebError, client, percent_decoded, repeat, shown, well};
+use crate::give_up::unless_cancelled;
 
 /// What was fetched.
 pub(crate) struct Fetched {
@@ -39,6 +40,17 @@ pub(crate) fn name(address: &str) -> String {
 /// Writes what the address answers into a new file, 0600, with the time that the server gives; 1970 where it gives none. A
 /// file whose connection broke is fetched anew.
 pub(crate) fn fetch(
+    address: &str,
+    into: &Path,
+    transport: &TransportOptions,
+    cancelled: &AtomicBool,
+) -> Result<Fetched, WebError> {
+    let (address, into, transport) = (address.to_owned(), into.to_owned(), transport.clone());
+    unless_cancelled(cancelled, move |cancelled| fetch_waiting(&address, &into, &transport, cancelled))
+        .unwrap_or(Err(WebError::Cancelled))
+}
+
+fn fetch_waiting(
     address: &str,
     into: &Path,
     transport: &TransportOptions,
@@ -79,11 +91,14 @@ pub(crate) fn fetch(
 
 /// What the server calls the content of the address now: its strong validator, which no other content ever has there
 /// (RFC 9110, section 8.8.3). `None` where it gives none, or cannot be asked without sending it all.
-pub(crate) fn etag(address: &str, transport: &TransportOptions) -> Option<String> {
-    let url = Url::parse(address).ok()?;
-    let client = client(&url, transport, |builder| builder).ok()?;
-    let response = well("fetch", &url, client.head(url.clone()).send()).ok()?;
-    strong_etag(response.headers())
+pub(crate) fn etag(address: &str, transport: &TransportOptions, cancelled: &AtomicBool) -> Option<String> {
+    let (url, transport) = (Url::parse(address).ok()?, transport.clone());
+    let asked = unless_cancelled(cancelled, move |_| {
+        let client = client(&url, &transport, |builder| builder).ok()?;
+        let response = well("fetch", &url, client.head(url.clone()).send()).ok()?;
+        strong_etag(response.headers())
+    });
+    asked.flatten()
 }
 
 fn strong_etag(headers: &HeaderMap) -> Option<String> {

@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -21,12 +23,15 @@ pub struct HelperOptions {
     pub environment: Vec<(OsString, OsString)>,
     /// How long one may take to answer.
     pub timeout: Duration,
+    /// Once it is set, a program that has not answered is ended; `None` is never.
+    pub cancelled: Option<Arc<AtomicBool>>,
 }
 
 impl Default for HelperOptions {
     /// No folder to search, an empty environment, half a minute.
     fn default() -> Self {
-        HelperOptions { search_path: Vec::new(), environment: Vec::new(), timeout: Duration::from_secs(30) }
+        let timeout = Duration::from_secs(30);
+        HelperOptions { search_path: Vec::new(), environment: Vec::new(), timeout, cancelled: None }
     }
 }
 
@@ -124,9 +129,13 @@ impl HelperOptions {
             let _ = stdin.write_all(input.as_bytes());
         }
         let deadline = Instant::now() + self.timeout;
-        let Some(success) = wait_until(&mut child, deadline)? else {
+        let is_cancelled = || self.cancelled.as_ref().is_some_and(|cancelled| cancelled.load(Ordering::SeqCst));
+        let Some(success) = wait_until(&mut child, || Instant::now() >= deadline || is_cancelled())? else {
             child.kill()?;
             child.wait()?;
+            if is_cancelled() {
+                return Err(io::Error::other("it was not waited for any longer"));
+            }
             return Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 format!("it did not answer within {} s", self.timeout.as_secs_f32()),
@@ -161,13 +170,13 @@ fn received(thread: Option<std::sync::mpsc::Receiver<Vec<u8>>>, deadline: Instan
     thread.and_then(|thread| thread.recv_timeout(left).ok()).unwrap_or_default()
 }
 
-fn wait_until(child: &mut Child, deadline: Instant) -> io::Result<Option<bool>> {
+fn wait_until(child: &mut Child, is_over: impl Fn() -> bool) -> io::Result<Option<bool>> {
     let mut pause = Duration::from_millis(1);
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status.success()));
         }
-        if Instant::now() >= deadline {
+        if is_over() {
             return Ok(None);
         }
         std::thread::sleep(pause);
@@ -189,6 +198,7 @@ mod tests {
             search_path: vec![folder.path().join("missing"), folder.path().to_owned()],
             environment: vec![("PATH".into(), "/usr/bin:/bin".into()), ("GREETING".into(), "hi".into())],
             timeout,
+            cancelled: None,
         };
         (folder, options)
     }
@@ -196,6 +206,19 @@ mod tests {
     fn ask(script: &str) -> HelperOutcome {
         let (_folder, options) = helper(script, Duration::from_secs(20));
         options.ask("test", "registry.example.com")
+    }
+
+    #[test]
+    fn a_helper_is_ended_when_nobody_wants_its_answer_any_more() {
+        let (_folder, mut options) = helper("exec sleep 60", Duration::from_secs(60));
+        let cancelled = Arc::new(AtomicBool::new(false));
+        options.cancelled = Some(Arc::clone(&cancelled));
+        let asked = std::thread::spawn(move || options.ask("test", "r.example.com"));
+        std::thread::sleep(Duration::from_millis(100));
+        let begin = Instant::now();
+        cancelled.store(true, Ordering::SeqCst);
+        let HelperOutcome::Failed(why) = asked.join().unwrap() else { panic!("it answered") };
+        assert!(why.contains("not waited for") && begin.elapsed() < Duration::from_secs(5), "{why}");
     }
 
     #[test]

@@ -54,7 +54,11 @@ impl Engine {
             let (future, asked) = (pin!(future), pin!(asked));
             match select(future, asked).await {
                 Either::Left((done, _)) => done,
-                Either::Right(_) => Err(RegistryError::Cancelled),
+                Either::Right(((), future)) => {
+                    // What looks at the flag itself gets to end: a credential helper is not to outlive this.
+                    let _ = tokio::time::timeout(2 * LOOKED_AT, future).await;
+                    Err(RegistryError::Cancelled)
+                }
             }
         })
     }

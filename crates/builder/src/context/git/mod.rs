@@ -26,6 +26,7 @@ use self::location::Location;
 use self::reference::Wanted;
 pub(crate) use self::repository::{Checkout, repository};
 use super::{Context, ContextError, ContextSource, Fetching};
+use crate::give_up::unless_cancelled;
 use crate::request::ContextRequest;
 
 pub(super) struct Git;
@@ -43,24 +44,29 @@ impl ContextSource for Git {
         let request = fetching.request;
         let location = Location::parse(rest, request.git.plain_http)?;
         let credentials = request.git.credentials.clone().or_else(|| location.credentials.clone());
-        let server = Server::new(&request.transport, &request.git, &location.url, credentials);
         make_room(fetching)?;
-        let order = Clone {
-            server: &server,
-            url: &location.url,
-            wanted: Wanted::of(location.reference.as_deref(), request.git.branch.as_deref()),
-            commit: location.commit.as_deref(),
-            depth: request.git.depth.unwrap_or(1),
-            single_branch: request.git.single_branch,
-            cancelled: fetching.cancelled,
-        };
-        let repository = clone(&order, fetching.into)?;
-        if request.git.recurse_submodules {
-            submodules::fetch(&repository, &order, 0)?;
-        }
+        let (git, transport, into) = (request.git.clone(), request.transport.clone(), fetching.into.to_owned());
+        let cloned = unless_cancelled(fetching.cancelled, move |cancelled| {
+            let server = Server::new(&transport, &git, &location.url, credentials);
+            let order = Clone {
+                server: &server,
+                url: &location.url,
+                wanted: Wanted::of(location.reference.as_deref(), git.branch.as_deref()),
+                commit: location.commit.as_deref(),
+                depth: git.depth.unwrap_or(1),
+                single_branch: git.single_branch,
+                cancelled,
+            };
+            let repository = clone(&order, &into)?;
+            if git.recurse_submodules {
+                submodules::fetch(&repository, &order, 0)?;
+            }
+            commit_time(&repository)
+        });
+        let time = Some(cloned.unwrap_or(Err(GitError::Cancelled))?);
         let into = fetching.into;
         let failed = |source| ContextError::Io { action: "open", path: into.to_owned(), source };
-        Ok(Context { root: fs::canonicalize(into).map_err(failed)?, time: Some(commit_time(&repository)?) })
+        Ok(Context { root: fs::canonicalize(into).map_err(failed)?, time })
     }
 }
 

@@ -11,6 +11,7 @@ use super::clone::{Clone, clone, newest};
 use super::connection::Server;
 use super::reference::{Wanted, is_whole_id};
 use super::{GitError, commit_time, submodules};
+use crate::give_up::unless_cancelled;
 use crate::request::GitOptions;
 use crate::web::percent_decoded;
 
@@ -116,10 +117,10 @@ impl Repository {
         into: &Path,
         cancelled: &AtomicBool,
     ) -> Result<Option<String>, GitError> {
-        let server = Server::new(transport, options, &self.url, self.credentials.clone());
         let _ = std::fs::remove_dir_all(into);
         std::fs::create_dir_all(into).map_err(|source| GitError::Write { path: into.to_owned(), source })?;
-        let told = newest(&self.order(&server, cancelled), into);
+        let folder = into.to_owned();
+        let told = self.unless_cancelled(options, transport, cancelled, move |order| newest(order, &folder));
         let _ = std::fs::remove_dir_all(into);
         Ok(told?.map(|commit| commit.to_string()))
     }
@@ -139,14 +140,31 @@ impl Repository {
         into: &Path,
         cancelled: &AtomicBool,
     ) -> Result<Checkout, GitError> {
-        let server = Server::new(transport, options, &self.url, self.credentials.clone());
-        let order = self.order(&server, cancelled);
-        let cloned = clone(&order, into)?;
-        if self.submodules {
-            submodules::fetch(&cloned, &order, 0)?;
-        }
-        let head = cloned.head_id().map_err(|_| GitError::Empty)?;
-        Ok(Checkout { commit: head.to_string(), time: commit_time(&cloned)? })
+        let (into, with_submodules) = (into.to_owned(), self.submodules);
+        self.unless_cancelled(options, transport, cancelled, move |order| {
+            let cloned = clone(order, &into)?;
+            if with_submodules {
+                submodules::fetch(&cloned, order, 0)?;
+            }
+            let head = cloned.head_id().map_err(|_| GitError::Empty)?;
+            Ok(Checkout { commit: head.to_string(), time: commit_time(&cloned)? })
+        })
+    }
+
+    /// Speaks to the server, as long as nobody asks for a stop.
+    fn unless_cancelled<T: Send + 'static>(
+        &self,
+        options: &GitOptions,
+        transport: &TransportOptions,
+        cancelled: &AtomicBool,
+        speak: impl FnOnce(&Clone<'_>) -> Result<T, GitError> + Send + 'static,
+    ) -> Result<T, GitError> {
+        let (repository, options, transport) = (self.clone(), options.clone(), transport.clone());
+        let spoken = unless_cancelled(cancelled, move |cancelled| {
+            let server = Server::new(&transport, &options, &repository.url, repository.credentials.clone());
+            speak(&repository.order(&server, cancelled))
+        });
+        spoken.unwrap_or(Err(GitError::Cancelled))
     }
 }
 
