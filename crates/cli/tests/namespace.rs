@@ -15,7 +15,7 @@ use zuwai_lab::{Person, Who, command};
 
 mod laptop;
 
-use laptop::{LIMIT, Laptop, both, holders, layers, runs, stop};
+use laptop::{LIMIT, Laptop, both, layers, runs, stop};
 
 #[test]
 fn a_user_builds_an_image_with_nothing_but_a_dockerfile() {
@@ -108,6 +108,41 @@ fn a_command_gets_the_identity_and_the_ends_of_a_shell() {
             let output = bench.build(dockerfile);
             assert_eq!(output.code(), code, "{output}");
         }
+    }
+}
+
+#[test]
+fn a_command_has_namespaces_of_its_own_but_for_the_network() {
+    for bench in both() {
+        let printed =
+            bench.printed("FROM busybox\nRUN for name in mnt pid ipc uts net; do readlink /proc/self/ns/$name; done\n");
+        let own: Vec<_> = printed.lines().collect();
+        assert_eq!(own.len(), 5, "{printed}");
+        for (own, name) in own.into_iter().zip(["mnt", "pid", "ipc", "uts", "net"]) {
+            let machines = fs::read_link(Path::new("/proc/self/ns").join(name)).unwrap();
+            assert_eq!(Path::new(own) == machines, name == "net", "{printed}");
+        }
+    }
+}
+
+#[test]
+fn a_command_has_nothing_of_its_launchers_umask_signals_descriptors_and_terminal() {
+    for bench in both() {
+        let zuwai = bench.zuwai(
+            "FROM busybox\nCOPY Dockerfile /new/\nWORKDIR /work\nRUN umask; grep -E 'Sig(Ign|Blk)' /proc/self/status | tr -d '\\t'; \
+             ls /proc/self/fd | wc -l; echo x > file; mkdir folder; stat -c %a file folder /new /new/Dockerfile /work; \
+             (yes 2>/dev/null; echo $? > /ended) | head -n 1; cat /ended\n",
+        );
+        // Everything that a process hands on to what it starts, as a careless launcher has it.
+        let launch = "umask 077; trap '' HUP INT QUIT PIPE CHLD; exec 7</dev/null 8>/dev/null; exec \"$@\"";
+        let mut launcher = Command::new("sh");
+        launcher.args(["-c", launch, "sh"]).arg(zuwai.get_program()).args(zuwai.get_args());
+        launcher.env_clear().envs(zuwai.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        launcher.current_dir(zuwai.get_current_dir().unwrap());
+        let output = command::run(&mut launcher, LIMIT).unwrap().success().unwrap();
+        // The three streams, and the listing itself. Who writes to nobody is ended by it.
+        let expected = "0022\nSigBlk:0000000000000000\nSigIgn:0000000000000000\n4\n644\n755\n755\n644\n755\ny\n141\n";
+        assert_eq!(output.out(), expected, "{output}");
     }
 }
 
@@ -269,40 +304,6 @@ fn a_signal_ends_a_push_that_gets_no_answer() {
     let mut child = zuwai.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let _asked = silent.accept().unwrap();
     stop(&mut child);
-}
-
-#[test]
-fn no_secret_is_in_a_layer_a_config_a_log_or_the_cache() {
-    let login = ("robot", "word-of-the-registry");
-    for who in [Who::Root, Who::User] {
-        let mirror = mirror(&[Base::Busybox], &Options { login: Some(login), ..Options::default() }).unwrap();
-        let bench = Laptop::with(who, mirror);
-        let mut zuwai = bench.zuwai(
-            "FROM busybox\nRUN --mount=type=secret,id=file,target=/etc/kept cat /etc/kept | wc -c\n\
-             RUN --mount=type=secret,id=variable,env=TOKEN echo ${#TOKEN} && echo $TOKEN | md5sum > /sum\nCOPY Dockerfile /\n",
-        );
-        fs::write(bench.person.home().join("secret"), "word-of-the-file").unwrap();
-        let host = bench.mirror.host();
-        let docker = bench.person.folder(".docker").unwrap();
-        let config = format!(r#"{{"auths":{{"{host}":{{"username":"robot","password":"{}"}}}}}}"#, login.1);
-        fs::write(docker.join("config.json"), config).unwrap();
-        bench.person.own(&bench.person.home()).unwrap();
-        zuwai.args(["--secret=id=file,src=../secret", "--secret=id=variable,env=GIVEN", "--verbosity=trace"]);
-        zuwai
-            .args(["--oci-layout-path=image", "--cache=true", "--cache-repo=oci:../cache"])
-            .env("GIVEN", "word-of-a-variable");
-        let output = command::run(&mut zuwai, LIMIT).unwrap().success().unwrap();
-        assert_eq!(output.out(), "16\n18\n", "{output}");
-        let words = ["word-of-the-file", "word-of-a-variable", login.1, "cm9ib3Q6d29yZC1vZi10aGUtcmVnaXN0cnk"];
-        for word in words {
-            assert!(!output.to_string().contains(word), "{word} is in the log: {output}");
-        }
-        for folder in ["context", "cache"] {
-            let held = holders(&bench.person.home().join(folder), &words);
-            assert!(held.is_empty(), "{held:?}");
-        }
-        assert!(bench.person.home().join("cache").read_dir().unwrap().next().is_some(), "the cache is written");
-    }
 }
 
 /// What people do in a RUN, with a package manager that changes users, forks and asks for its own folders; and nothing in it

@@ -12,7 +12,7 @@ use serde_json::Value;
 use zuwai_lab::base::{Base, mirror};
 use zuwai_lab::layout::Layout;
 use zuwai_lab::registry::Options;
-use zuwai_lab::{Capabilities, Container, Executor, Output, Registry, Scratch};
+use zuwai_lab::{Capabilities, Container, Executor, Output, Registry, Scratch, Stuck, Tarpit};
 
 /// The container's own files; some where the image has files too, one in a folder that the image replaces by a link.
 const PREPARE: &str = "
@@ -42,6 +42,15 @@ fn run(script: &str) -> (Output, Scratch) {
 /// The same in a container that something more is said about; the folder is for what is mounted into it.
 fn run_in(script: &str, more: impl for<'a> Fn(Container<'a>, &Path) -> Container<'a>) -> (Output, Scratch) {
     let mirror = mirror(&[Base::Busybox], &Options::default()).unwrap();
+    run_with(&mirror.host(), script, more)
+}
+
+/// The same with base images from elsewhere.
+fn run_with(
+    mirror: &str,
+    script: &str,
+    more: impl for<'a> Fn(Container<'a>, &Path) -> Container<'a>,
+) -> (Output, Scratch) {
     let executor = Executor::new(Path::new(env!("CARGO_BIN_EXE_zuwai"))).unwrap();
     let scratch = Scratch::new().unwrap();
     let context = scratch.folder("context").unwrap();
@@ -57,6 +66,8 @@ fn run_in(script: &str, more: impl for<'a> Fn(Container<'a>, &Path) -> Container
             "FROM base\nCOPY --from=own . /own/\nRUN --mount=from=own,target=/m cmp /m/file /own/file && \
              test \"$(cat /own/file /made)\" = \"$(echo first; echo hi)\"\n",
         ),
+        ("var-run", "FROM busybox\nRUN rm /var/run && ln -s /else /var/run\n"),
+        ("sees", "FROM busybox\nRUN cat /seen/token\n"),
         ("other", "FROM busybox\nRUN echo x > /x && touch -d @1000000000 /x\n"),
         (
             "patterns",
@@ -83,7 +94,7 @@ fn run_in(script: &str, more: impl for<'a> Fn(Container<'a>, &Path) -> Container
         .tmpfs("/small", 3 << 20)
         .env("PATH", "/tools")
         .env("NO_COLOR", "1")
-        .env("MIRROR", &mirror.host())
+        .env("MIRROR", mirror)
         .entrypoint("/tools/sh");
     let container = more(container, &scratch.folder("more").unwrap());
     let output = container.time_limit(Duration::from_mins(3)).run(["-c", &format!("{PREPARE}{script}")]).unwrap();
@@ -267,6 +278,26 @@ build last Dockerfile --cleanup; test ! -e /opt && test ! -e /link && test -e /k
 }
 
 #[test]
+fn flags_and_variables_for_the_container_do_what_they_are_for() {
+    let (output, scratch) = run("
+build one Dockerfile; build pre Dockerfile --pre-cleanup
+KANIKO_DIR=/elsewhere build variable Dockerfile; rm -r /elsewhere
+build flag Dockerfile --kaniko-dir=/elsewhere; rm -r /elsewhere
+build run var-run --ignore-var-run=true; rm /var/run; ln -s ../run /var/run; build forced Dockerfile --force; list > /out/after");
+    let ended: Vec<_> = output.out().lines().filter(|line| line.contains(": ")).map(str::to_owned).collect();
+    assert_eq!(ended, ["one: 0", "pre: 0", "variable: 0", "flag: 0", "run: 0", "forced: 0"], "{output}");
+    assert_as_before(&output, &scratch);
+    let layout = Layout::open(&scratch.path().join("out/run")).unwrap();
+    let layer = layers(&scratch, "run").as_array().unwrap().last().unwrap().clone();
+    // The folder above has another time, and that is all.
+    let entries = zuwai_lab::tar::read(&layout.layer(&layer).unwrap()).unwrap();
+    assert!(entries.iter().all(|entry| entry.name == b"var/"), "{output}");
+    for name in ["pre", "variable", "flag", "forced"] {
+        assert_eq!(layers(&scratch, "one"), layers(&scratch, name), "{name}: {output}");
+    }
+}
+
+#[test]
 fn a_build_that_is_asked_to_stop_puts_everything_back() {
     let (output, scratch) = run("
 build stopped waits > /out/log 2>&1 & builder=$!
@@ -274,6 +305,57 @@ tries=0; until grep -q started /out/log || test $tries = 200; do sleep 0.1; trie
 kill -TERM $(cat /proc/$builder/task/$builder/children); wait; cat /out/log; list > /out/after");
     assert!(output.out().contains("stopped: 143"), "{output}");
     assert_as_before(&output, &scratch);
+}
+
+#[test]
+fn a_build_whose_base_does_not_come_stops_when_it_is_asked_to_and_puts_everything_back() {
+    for pause in [None, Some(Duration::from_millis(100))] {
+        let mirror = mirror(&[Base::Busybox], &Options::default()).unwrap();
+        let held = Scratch::new().unwrap();
+        let sign = held.path().join("sign");
+        let stuck = Stuck { after: 16 << 10, pause };
+        let tarpit = Tarpit::start(mirror.port(), stuck, move || drop(fs::write(&sign, "stuck"))).unwrap();
+        // The layer is fetched when a step looks at the root; the container's own files are aside by then.
+        let script = "
+build stopped other & builder=$!
+tries=0; until test -e /held/sign && test ! -e /opt/own || test $tries = 200; do sleep 0.1; tries=$((tries + 1)); done
+test ! -e /opt/own && echo aside; cut -d. -f1 /proc/uptime
+kill -TERM $(cat /proc/$builder/task/$builder/children); wait; cut -d. -f1 /proc/uptime
+cat /proc/[0-9]*/comm | grep -c executor || true; list > /out/after";
+        let (output, scratch) = run_with(&tarpit.host(), script, |container, _| container.mount(held.path(), "/held"));
+        let said = output.out();
+        let lines: Vec<&str> = said.lines().collect();
+        let ["aside", begin, "stopped: 143", end, "0"] = lines[..] else { panic!("{output}") };
+        let took = end.parse::<u64>().unwrap() - begin.parse::<u64>().unwrap();
+        assert!(took <= 5, "it took {took} s: {output}");
+        assert_as_before(&output, &scratch);
+    }
+}
+
+#[test]
+fn a_privileged_container_builds_as_every_other_and_the_doctor_says_why() {
+    let (usual, usual_scratch) = run("build one Dockerfile; list > /out/after");
+    assert!(usual.out().contains("one: 0"), "{usual}");
+    let script = "
+build sees sees; build one Dockerfile
+build own Dockerfile --isolation=namespace --kaniko-dir=/kaniko/own; rm -rf /kaniko/own; list > /out/after";
+    let (output, scratch) = run_in(script, |container, folder| {
+        fs::write(folder.join("token"), "of a volume\n").unwrap();
+        container.mount(folder, "/seen").privileged()
+    });
+    for said in ["of a volume\nsees: 0", "one: 0", "own: 0"] {
+        assert!(output.out().contains(said), "{said}: {output}");
+    }
+    assert_as_before(&output, &scratch);
+    assert_eq!(layers(&scratch, "one"), layers(&usual_scratch, "one"), "{output}");
+    assert_eq!(layers(&scratch, "one"), layers(&scratch, "own"), "{output}");
+
+    let page = doctor(|container| container.privileged());
+    for line in ["SYS_ADMIN among them", "no filter", "namespaces        allowed", "direct: this is a container's root"]
+    {
+        assert!(page.contains(line), "{line}: {page}");
+    }
+    assert!(page.contains("--isolation=namespace"), "{page}");
 }
 
 #[test]

@@ -138,6 +138,7 @@ impl Engine {
             options: Vec::new(),
             capabilities: Capabilities::default(),
             strict: true,
+            privileged: false,
             entrypoint: None,
             limit: Duration::from_mins(10),
         }
@@ -200,6 +201,7 @@ pub struct Container<'a> {
     options: Vec<OsString>,
     capabilities: Capabilities,
     strict: bool,
+    privileged: bool,
     entrypoint: Option<String>,
     limit: Duration,
 }
@@ -262,6 +264,13 @@ impl Container<'_> {
         self
     }
 
+    /// With every right and device of the machine's root: `--privileged`, as runners for Docker in Docker are configured.
+    #[must_use]
+    pub fn privileged(mut self) -> Self {
+        self.privileged = true;
+        self
+    }
+
     /// Starts another program than the image says.
     #[must_use]
     pub fn entrypoint(mut self, program: &str) -> Self {
@@ -282,9 +291,13 @@ impl Container<'_> {
         let number = self.engine.containers.fetch_add(1, Ordering::Relaxed);
         let name = format!("zuwai-lab-{}-{number}", std::process::id());
         let mut podman = self.engine.podman();
-        podman.args(["run", "--rm", "--network=host", "--cap-drop=all", "--name", &name]);
-        podman.args(self.capabilities.names().map(|name| format!("--cap-add={name}")));
-        if self.strict {
+        podman.args(["run", "--rm", "--network=host", "--name", &name]);
+        if self.privileged {
+            podman.arg("--privileged");
+        } else {
+            podman.arg("--cap-drop=all").args(self.capabilities.names().map(|name| format!("--cap-add={name}")));
+        }
+        if self.strict && !self.privileged {
             let profile = self.engine.scratch.path().join("seccomp.json");
             podman.arg("--security-opt").arg(format!("seccomp={}", profile.display()));
         }
