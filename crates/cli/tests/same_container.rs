@@ -350,7 +350,7 @@ build own Dockerfile --isolation=namespace --kaniko-dir=/kaniko/own; rm -rf /kan
     assert_eq!(layers(&scratch, "one"), layers(&usual_scratch, "one"), "{output}");
     assert_eq!(layers(&scratch, "one"), layers(&scratch, "own"), "{output}");
 
-    let page = doctor(|container| container.privileged());
+    let page = doctor(|container| container.privileged().env("NO_COLOR", "1"));
     for line in ["SYS_ADMIN among them", "no filter", "namespaces        allowed", "direct: this is a container's root"]
     {
         assert!(page.contains(line), "{line}: {page}");

@@ -87,7 +87,7 @@ mod tests {
         thread::spawn(move || {
             for mut stream in server.incoming().flatten() {
                 stream.write_all(b"0123456789").unwrap();
-                thread::sleep(Duration::from_secs(60));
+                thread::sleep(Duration::from_mins(1));
             }
         });
         let (told, telling) = std::sync::mpsc::channel();

@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_helper_is_ended_when_nobody_wants_its_answer_any_more() {
-        let (_folder, mut options) = helper("exec sleep 60", Duration::from_secs(60));
+        let (_folder, mut options) = helper("exec sleep 60", Duration::from_mins(1));
         let cancelled = Arc::new(AtomicBool::new(false));
         options.cancelled = Some(Arc::clone(&cancelled));
         let asked = std::thread::spawn(move || options.ask("test", "r.example.com"));
