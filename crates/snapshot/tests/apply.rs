@@ -659,6 +659,35 @@ fn a_disk_that_small_files_fill_is_told_with_one_of_them() {
 }
 
 #[test]
+fn owners_set_to_what_they_are_add_nothing_whatever_kind_of_entry_was_applied() {
+    let scratch = scratch();
+    let sparse: &[(&str, &[u8])] = &[
+        ("GNU.sparse.major", b"0"),
+        ("GNU.sparse.minor", b"1"),
+        ("GNU.sparse.name", b"sparse"),
+        ("GNU.sparse.size", b"2000000"),
+        ("GNU.sparse.map", b"2,3,1048576,2"),
+    ];
+    let entries = [
+        dir("d"),
+        file("d/full", "content"),
+        file("d/empty", ""),
+        hard_link("hard", "d/full"),
+        symlink("soft", "d/full"),
+        Raw { kind: b'6', ..file("pipe", "") },
+        Raw { kind: b'3', ..file("null", "") },
+        Raw { pax: sparse, ..file("GNUSparseFile/x", "abcde") },
+    ];
+    let mut snapshotter = SnapshotMode::Full.snapshotter();
+    snapshotter.adopt(&scratch.apply(&entries).unwrap());
+    snapshotter.settle(&scratch.root).unwrap();
+    for path in ["d", "d/full", "d/empty", "hard", "soft", "pipe", "null", "sparse"] {
+        std::os::unix::fs::lchown(scratch.at(path), Some(0), Some(0)).unwrap();
+    }
+    assert_eq!(snapshotter.changes(&scratch.root, &Scope::Everywhere).unwrap(), []);
+}
+
+#[test]
 fn names_that_are_not_text_stay_as_they_are() {
     let scratch = scratch();
     scratch.apply(&[Raw { pax: &[("path", b"\xff\xfe(")], ..file("x", "") }]).unwrap();
