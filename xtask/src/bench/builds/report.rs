@@ -68,8 +68,18 @@ impl Row {
 
 /// Where the time of a row went, for a person who waits for the next.
 pub(super) fn line(row: &Row) -> String {
-    let mut text =
-        format!("   {}: {:.2} of buildah's CPU; seconds:", row.name(), row.built.cost.cpu / row.buildah.cost.cpu);
+    let (own, buildah, buildkit) = (row.built.cost.cpu, row.buildah.cost.cpu, row.buildkit.cost.cpu);
+    let mut text = format!(
+        "   {}: CPU {own:.2} s, {:.2} of buildah's {buildah:.2} s and {:.2} of BuildKit's {buildkit:.2} s; peak {} MiB; layers \
+         {:?}, {:?}, {:?}; seconds:",
+        row.name(),
+        own / buildah,
+        own / buildkit,
+        row.built.cost.peak >> 20,
+        row.built.layers,
+        row.buildah.layers,
+        row.buildkit.layers,
+    );
     for (name, seconds) in &row.built.phases {
         let _ = write!(text, "  {name} {seconds:.2}");
     }
