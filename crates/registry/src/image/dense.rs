@@ -61,16 +61,10 @@ fn is_dense(piece: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::sample;
 
     fn random(length: usize) -> Vec<u8> {
-        let mut state = 1_u64;
-        let mut next = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()[3]
-        };
-        (0..length).map(|_| next()).collect()
+        sample::random(length, 1)
     }
 
     fn kinds(bytes: &[u8]) -> Vec<(bool, usize)> {

@@ -2,6 +2,7 @@
 
 mod compression;
 mod config;
+mod deflate;
 mod dense;
 mod descriptor;
 mod digest;
