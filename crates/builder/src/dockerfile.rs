@@ -119,6 +119,12 @@ impl Dockerfile {
         stages[..stages.partition_point(|stage| *stage < index)].last().copied()
     }
 
+    /// Whether a stage of this name comes after the one with this index; case does not matter.
+    pub(crate) fn comes_later(&self, index: usize, name: &str) -> bool {
+        let stages = self.named.get(&name.to_lowercase());
+        stages.and_then(|stages| stages.last()).is_some_and(|last| *last > index)
+    }
+
     /// The escape token of the file.
     pub(crate) fn escape(&self) -> char {
         self.directives.escape

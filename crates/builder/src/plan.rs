@@ -62,6 +62,9 @@ pub(crate) struct PlannedStage<'a> {
     pub(crate) hands_on: bool,
     /// Whether it begins in the root that the stage before left.
     pub(crate) goes_on: bool,
+    /// Whether the image has its layers, or a stage that begins with it unpacks them. Of any other one the files are all that
+    /// is wanted.
+    pub(crate) is_laid_upon: bool,
     /// Whether it is the one that was asked for.
     pub(crate) is_target: bool,
 }
@@ -233,7 +236,7 @@ impl<'a> Plan<'a> {
 
     /// What `--from=name` means in the stage with this index.
     pub(crate) fn origin(&self, index: usize, name: &str) -> &Origin {
-        let stage = self.stages.iter().find(|stage| stage.index == index);
+        let stage = self.stages.binary_search_by_key(&index, |stage| stage.index).ok().map(|place| &self.stages[place]);
         stage.and_then(|stage| stage.origins.get(name)).expect("every --from of a planned stage was resolved")
     }
 }
@@ -321,6 +324,16 @@ fn link(stages: &mut [PlannedStage<'_>], read: &BTreeSet<usize>) {
             (stage.hands_on, next.goes_on) = (true, true);
         }
     }
+    // Heirs stand behind what they begin with.
+    let mut laid_upon = BTreeSet::new();
+    for stage in stages.iter_mut().rev() {
+        stage.is_laid_upon = stage.is_target || laid_upon.contains(&stage.index);
+        if let Base::Stage(base) = stage.base
+            && (stage.is_laid_upon || !stage.goes_on)
+        {
+            laid_upon.insert(base);
+        }
+    }
 }
 
 /// Walks from the target to everything it needs.
@@ -389,6 +402,7 @@ impl Planner<'_, '_> {
             is_read: false,
             hands_on: false,
             goes_on: false,
+            is_laid_upon: false,
             is_target: false,
         };
         self.stages.insert(index, stage);
@@ -444,7 +458,7 @@ impl Planner<'_, '_> {
             self.reach(earlier)?;
             return Ok(Origin::Stage(earlier));
         }
-        if stages[index + 1..].iter().any(|stage| is_called(stage, name)) {
+        if self.dockerfile.comes_later(index, name) {
             return Err(wrong(PlanError::LaterStage { name: name_owned() }));
         }
         if name == "scratch" {

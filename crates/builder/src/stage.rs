@@ -272,7 +272,8 @@ impl<'a> StageBuilder<'a> {
             None => self.enter()?,
         };
         let missing = &self.layers[live.applied..];
-        self.apply(missing, &live.root, &self.planned.base_name, Some(live.snapshotter.as_mut()))?;
+        let snapshotter = self.has_layers().then_some(live.snapshotter.as_mut());
+        self.apply(missing, &live.root, &self.planned.base_name, snapshotter)?;
         live.applied = self.layers.len();
         self.live = Some(live);
         Ok(())
@@ -310,7 +311,8 @@ impl<'a> StageBuilder<'a> {
             let unpack = |source| BuildError::Unpack { image: image.to_owned(), source };
             let read = |source| unpack(UnpackError::Read { digest: digest.clone(), source });
             let mut tar = Cancellable::new(layer.open_tar().map_err(read)?, self.cancel.flag());
-            let applied = apply_tar(&mut tar, root, &ApplyOptions::default())
+            let options = ApplyOptions { hashes: snapshotter.is_some(), ..ApplyOptions::default() };
+            let applied = apply_tar(&mut tar, root, &options)
                 .map_err(|source| unpack(UnpackError::Apply { digest: digest.clone(), source }))?;
             // Both digests are checked when the end of the stream is met, which lies behind the end of the archive.
             drain(&mut tar).map_err(read)?;
@@ -326,9 +328,19 @@ impl<'a> StageBuilder<'a> {
         Ok(())
     }
 
-    /// Finds what changed and makes a layer of it.
+    /// Whether somebody asks for the layers of this stage, and not for its files alone.
+    fn has_layers(&self) -> bool {
+        self.planned.is_laid_upon || self.shop.cache.is_some()
+    }
+
+    /// Finds what changed and makes a layer of it, where one is asked for.
     fn pack(&mut self, scope: &Scope, number: usize) -> Result<(), BuildError> {
+        let has_layers = self.has_layers();
         let Some(live) = &mut self.live else { return Ok(()) };
+        if !has_layers {
+            live.root.settle_scaffold()?;
+            return Ok(());
+        }
         let begin = Instant::now();
         let changes = live.snapshotter.changes(&live.root, scope)?;
         let looking = begin.elapsed();

@@ -193,3 +193,18 @@ fn taskset() -> std::path::PathBuf {
     assert!(!path.is_empty(), "taskset is not installed: it is in the Debian package util-linux");
     path.trim().into()
 }
+
+#[test]
+fn a_stage_that_is_only_copied_from_gets_no_layer_unless_a_cache_is_to_have_it() {
+    let laptop = Laptop::new(Who::Root);
+    // `base` is in the image; `made` and what it begins with are only read.
+    let dockerfile = "FROM busybox AS base\nRUN echo 1 > /one\nFROM busybox AS before\nRUN echo 2 > /two\n\
+                      FROM before AS made\nRUN cp /two /three\nFROM base\nCOPY --from=made /three /\nRUN cat /one /three\n";
+    for (words, layers) in [(&[][..], 3), (&["--cache=true", "--cache-repo=oci:cache"], 5)] {
+        let output = command::run(laptop.zuwai(dockerfile).args(words), LIMIT).unwrap().success().unwrap();
+        let made =
+            output.err().lines().filter(|line| line.contains("Layer sha256:") && line.contains("packed in")).count();
+        assert_eq!(made, layers, "{output}");
+        assert!(output.out().ends_with(" 1\n[stage-3] 2\n"), "{output}");
+    }
+}

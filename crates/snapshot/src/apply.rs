@@ -44,6 +44,9 @@ pub struct ApplyOptions {
     pub owner: Option<(u32, u32)>,
     /// Whether names beginning with `.wh.` delete: true for a layer, false for an archive that ADD unpacks.
     pub whiteouts: bool,
+    /// Whether contents are hashed, so that a snapshotter that is handed what was done need not read a file again. What is not
+    /// hashed counts as changed once something touches it.
+    pub hashes: bool,
     /// The most bytes of content, all files together and holes counted: 256 GiB unless said otherwise. What stops a
     /// small blob from filling the disk.
     pub max_bytes: u64,
@@ -53,7 +56,14 @@ pub struct ApplyOptions {
 
 impl Default for ApplyOptions {
     fn default() -> Self {
-        Self { into: PathBuf::from("/"), owner: None, whiteouts: true, max_bytes: 1 << 38, max_entries: 1 << 24 }
+        Self {
+            into: PathBuf::from("/"),
+            owner: None,
+            whiteouts: true,
+            hashes: true,
+            max_bytes: 1 << 38,
+            max_entries: 1 << 24,
+        }
     }
 }
 
@@ -113,6 +123,8 @@ struct Applier<'a> {
     /// Hard links made, by device and inode: the names whose cards moved.
     linked: HashMap<(u64, u64), Vec<Named>>,
     bytes: u64,
+    /// How much may still be read again to be hashed.
+    may_read_again: u64,
 }
 
 /// Threads that fill small files; one that makes them keeps no more busy.
@@ -161,9 +173,11 @@ impl<'a> Applier<'a> {
             // One core makes the files.
             filling: Filling::new(
                 std::thread::available_parallelism().map_or(0, |cores| cores.get() - 1).min(MOST_FILLING),
+                options.hashes,
             ),
             linked: HashMap::new(),
             bytes: 0,
+            may_read_again: file::MOST_READ_AGAIN,
         })
     }
 
@@ -237,6 +251,12 @@ impl<'a> Applier<'a> {
                 self.special(entry, &place, name, &real)
             }
         }
+    }
+
+    /// Closes what is only open so as to be fast, when no more can be opened.
+    fn let_go(&mut self) -> Result<()> {
+        self.places.clear();
+        self.filling.settle(&mut self.applied.journal)
     }
 
     /// What goes into a mount is no part of the image. A layer has been told so when it was made; who adds an archive

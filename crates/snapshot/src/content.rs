@@ -3,7 +3,7 @@
 //! Half of the hash keeps an entry of the index within one cache line. Nobody gains from two files that agree in it: who
 //! could make such a pair owns both files.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::fs::{Mode, OFlags};
@@ -37,13 +37,20 @@ pub(crate) fn of_file(at: BorrowedFd<'_>, name: &[u8], buffer: &mut Vec<u8>) -> 
     // NONBLOCK: should a pipe have taken the file's place, opening it must not wait for a writer.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(at, name, flags, Mode::empty())?;
+    of_open(file.as_fd(), buffer)
+}
+
+/// The same of one that is open for reading, from its beginning.
+pub(crate) fn of_open(file: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> rustix::io::Result<[u8; 16]> {
     buffer.resize(CHUNK, 0);
     let mut hasher = blake3::Hasher::new();
+    let mut at = 0;
     loop {
-        match rustix::io::read(&file, &mut buffer[..]) {
+        match rustix::io::pread(file, &mut buffer[..], at) {
             Ok(0) => return Ok(short(&hasher)),
             Ok(length) => {
                 hasher.update(&buffer[..length]);
+                at += length as u64;
             }
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error),

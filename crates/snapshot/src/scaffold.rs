@@ -3,10 +3,16 @@
 //! image's from then on, and looks as it was to be made.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::{Change, ChangeKind, RootFs};
+use rustix::io::Errno;
+
+use crate::beneath::open_listing;
+use crate::{Change, ChangeKind, Result, RootFs, SnapshotError, place};
 
 /// See the module. Empty for a root that nobody was told of: see [`RootFs::mark_scaffold`].
 #[derive(Debug, Default)]
@@ -27,6 +33,34 @@ impl RootFs {
             unmovable.iter().flat_map(|path| path.ancestors().skip(1)).filter(|path| path.file_name().is_some());
         let all = above.filter(|path| self.beneath().exact_folder(path).is_ok()).map(Path::to_owned).collect();
         self.with_scaffold(Scaffold { all, taken: Mutex::default() })
+    }
+
+    /// Gives the image the folders that were none's so far ([`RootFs::mark_scaffold`]) and have something in them by now: what a
+    /// look finds out, for a root that nobody looks at.
+    ///
+    /// # Errors
+    /// Names the folder that could not be listed.
+    pub fn settle_scaffold(&self) -> Result<()> {
+        let scaffold = self.scaffold();
+        if scaffold.all.is_empty() {
+            return Ok(());
+        }
+        let unmovable = self.unmovable();
+        for folder in &scaffold.all {
+            let names = self.beneath().exact_folder(folder).and_then(|fd| {
+                let listing = open_listing(fd.as_fd(), b".")?;
+                place::list(listing.as_fd())
+            });
+            let mut paths = match names {
+                Ok(names) => names.into_iter().map(|name| folder.join(OsStr::from_bytes(&name))),
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+                Err(error) => return Err(SnapshotError::path("list", folder, error)),
+            };
+            if paths.any(|path| !unmovable.covers(&path) && !scaffold.holds(&path)) {
+                scaffold.take(folder);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -164,6 +198,18 @@ mod tests {
         assert!(snapshotter.changes(&root, &Scope::Everywhere).unwrap().is_empty());
         root.park(&aside).unwrap();
         assert!(names(&aside).is_empty());
+    }
+
+    #[test]
+    fn what_lies_in_them_gives_them_to_the_image_without_a_look() {
+        let (_tmp, root, _) = root();
+        let has = || {
+            root.settle_scaffold().unwrap();
+            ["/etc", "/var", "/var/run"].map(|path| root.has_folder(Path::new(path)))
+        };
+        assert_eq!(has(), [false, false, false], "a mount is nobody's");
+        fs::create_dir(root.path().join("var/run/app")).unwrap();
+        assert_eq!(has(), [false, true, true]);
     }
 
     #[test]

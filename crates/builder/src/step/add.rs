@@ -41,8 +41,13 @@ pub(super) fn unpack(
     let stream = decompressed(Box::new(source.open_file(path)?))
         .map_err(|error| StepError::Read { path: path.to_owned(), source: error })?;
     let mut stream = Cancellable::new(stream, ground.cancel.flag());
-    let options =
-        ApplyOptions { into: into.to_owned(), owner: dress.asked, whiteouts: false, ..ApplyOptions::default() };
+    let options = ApplyOptions {
+        into: into.to_owned(),
+        owner: dress.asked,
+        whiteouts: false,
+        hashes: false,
+        ..ApplyOptions::default()
+    };
     let applied =
         apply_tar(&mut stream, onto, &options).map_err(|source| StepError::Unpack { path: path.to_owned(), source })?;
     for text in &applied.warnings {

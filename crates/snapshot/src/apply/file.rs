@@ -16,9 +16,10 @@ use crate::index::NO_HASH;
 use crate::journal::{Card, What};
 use crate::{Owners, content};
 
-/// A file with holes is read to be hashed, since its pieces may lie upon each other. What a larger one is like is found out when
-/// something touches it, which then counts as a change.
-const MOST_READ_AGAIN: u64 = 256 << 20;
+/// Files with holes are read to be hashed, since their pieces may lie upon each other: so many bytes of an archive, holes
+/// counted, for a few bytes of it can say that there are many. What the rest of them is like is found out when something
+/// touches it, which then counts as a change.
+pub(super) const MOST_READ_AGAIN: u64 = 256 << 20;
 
 impl Applier<'_> {
     pub(super) fn file(
@@ -41,7 +42,8 @@ impl Applier<'_> {
             mtime: entry.mtime,
         };
         let first = Mode::from(if has_mode { dress.mode } else { 0o600 });
-        let Some(file) = self.create(place, name, real, first)? else { return Ok(()) };
+        let access = if entry.sparse.is_some() { OFlags::RDWR } else { OFlags::WRONLY };
+        let Some(file) = self.create(place, name, real, access, first)? else { return Ok(()) };
         let is_simple = owners.is_none() && !place.default_acl && entry.sparse.is_none() && dress.attributes.is_empty();
         if is_simple && entry.size <= SMALL {
             let line = self.applied.journal.note(&place.real, name, What::Made);
@@ -57,16 +59,18 @@ impl Applier<'_> {
         }
         self.filling.hand_on(&mut self.applied.journal)?;
         let hash = match &entry.sparse {
-            None => write_content(archive, file.as_fd())?,
+            None => write_content(archive, file.as_fd(), self.options.hashes)?,
             Some(map) => {
                 for piece in map {
                     write_piece(archive, file.as_fd(), piece.offset, piece.length)?;
                 }
                 rustix::fs::ftruncate(&file, entry.size)?;
-                if entry.size > MOST_READ_AGAIN {
-                    NO_HASH
-                } else {
-                    content::of_file(place.fd.as_fd(), name, &mut Vec::new())?
+                match self.may_read_again.checked_sub(entry.size).filter(|_| self.options.hashes) {
+                    None => NO_HASH,
+                    Some(left) => {
+                        self.may_read_again = left;
+                        content::of_open(file.as_fd(), &mut Vec::new())?
+                    }
                 }
             }
         };
@@ -94,31 +98,40 @@ impl Applier<'_> {
     }
 
     /// A new file, in place of what was there. `None`: what was there cannot go.
-    fn create(&mut self, place: &Place, name: &[u8], real: &Path, mode: Mode) -> Made<Option<OwnedFd>> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::openat(&place.fd, name, flags, mode) {
-            Err(Errno::EXIST) => {
-                let stat = stat_at(place.fd.as_fd(), name)?;
-                if !self.make_way(place, name, real, &stat)? {
-                    return Ok(None);
+    fn create(&mut self, place: &Place, name: &[u8], real: &Path, access: OFlags, mode: Mode) -> Made<Option<OwnedFd>> {
+        let flags = access | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut settled = false;
+        loop {
+            match rustix::fs::openat(&place.fd, name, flags, mode) {
+                Err(Errno::EXIST) => {
+                    let stat = stat_at(place.fd.as_fd(), name)?;
+                    if !self.make_way(place, name, real, &stat)? {
+                        return Ok(None);
+                    }
+                    return Ok(Some(rustix::fs::openat(&place.fd, name, flags, mode)?));
                 }
-                Ok(Some(rustix::fs::openat(&place.fd, name, flags, mode)?))
+                Err(Errno::MFILE | Errno::NFILE) if !settled => {
+                    self.let_go()?;
+                    settled = true;
+                }
+                file => return Ok(Some(file?)),
             }
-            file => Ok(Some(file?)),
         }
     }
 }
 
-fn write_content(archive: &mut Archive<'_>, file: BorrowedFd<'_>) -> Made<[u8; 16]> {
+fn write_content(archive: &mut Archive<'_>, file: BorrowedFd<'_>, hashes: bool) -> Made<[u8; 16]> {
     let mut hasher = blake3::Hasher::new();
     let mut empty = true;
     loop {
         let piece = archive.content()?;
         if piece.is_empty() {
-            return Ok(if empty { NO_HASH } else { content::short(&hasher) });
+            return Ok(if empty || !hashes { NO_HASH } else { content::short(&hasher) });
         }
         empty = false;
-        hasher.update(piece);
+        if hashes {
+            hasher.update(piece);
+        }
         write_all(piece, |rest| rustix::io::write(file, rest))?;
     }
 }

@@ -25,8 +25,8 @@ use crate::{Result, SnapshotError, attributes, ids, place};
 pub(super) const SMALL: u64 = 64 * 1024;
 /// Bytes of content in a batch, and one file more.
 const BATCH_BYTES: usize = 256 * 1024;
-/// Files in a batch: each is open.
-const BATCH_FILES: usize = 48;
+/// Files in a batch: each is open, and there may be no more than 1024 of them in a process that builds several stages at once.
+const BATCH_FILES: usize = 32;
 /// Batches that wait.
 const WAITING: usize = 2;
 
@@ -76,6 +76,8 @@ pub(super) struct Empty {
 
 #[derive(Default)]
 struct Batch {
+    /// Whether what is filled is hashed.
+    hashes: bool,
     content: Vec<u8>,
     files: Vec<(Empty, Range<usize>)>,
 }
@@ -103,8 +105,8 @@ struct Threads {
 
 impl Filling {
     /// On so many threads at most; without any the files are filled when a batch is full.
-    pub(super) fn new(most: usize) -> Self {
-        Self { batch: Batch::default(), most, threads: None, under_way: 0, failed: None }
+    pub(super) fn new(most: usize, hashes: bool) -> Self {
+        Self { batch: Batch { hashes, ..Batch::default() }, most, threads: None, under_way: 0, failed: None }
     }
 
     /// A file with this content, of which pieces follow by [`Filling::more`].
@@ -144,7 +146,8 @@ impl Filling {
             self.failed = note(filled, self.failed.take(), journal);
             spare = Some(batch);
         }
-        let batch = std::mem::replace(&mut self.batch, spare.unwrap_or_default());
+        let spare = spare.unwrap_or_else(|| Batch { hashes: self.batch.hashes, ..Batch::default() });
+        let batch = std::mem::replace(&mut self.batch, spare);
         let handed_on = threads.batches.as_ref().map(|batches| batches.send(batch));
         assert!(matches!(handed_on, Some(Ok(()))), "threads that fill files end when nobody hands them any");
         self.under_way += 1;
@@ -221,12 +224,12 @@ fn work(queue: &Mutex<Receiver<Batch>>, done: &Sender<(Vec<Filled>, Batch)>) {
 
 /// Fills the files of a batch, which is empty then.
 fn fill(batch: &mut Batch) -> Vec<Filled> {
-    let content = &batch.content;
+    let (content, hashes) = (&batch.content, batch.hashes);
     let filled = batch
         .files
         .drain(..)
         .map(|(empty, range)| {
-            let card = fill_one(&empty, &content[range]).map_err(|source| {
+            let card = fill_one(&empty, &content[range], hashes).map_err(|source| {
                 let (entry, source) = (String::from_utf8_lossy(&empty.name).into_owned(), source.into());
                 let (uid, gid) = empty.finish.owner.unwrap_or_default();
                 ids::explain(SnapshotError::Unpack { entry, source }, uid, gid)
@@ -238,11 +241,11 @@ fn fill(batch: &mut Batch) -> Vec<Filled> {
     filled
 }
 
-fn fill_one(empty: &Empty, content: &[u8]) -> rustix::io::Result<Card> {
+fn fill_one(empty: &Empty, content: &[u8], hashes: bool) -> rustix::io::Result<Card> {
     let file = empty.file.as_fd();
     write_all(content, |rest| rustix::io::write(file, rest))?;
     empty.finish.own(file)?;
     let stat = empty.finish.end(file)?;
-    let hash = if content.is_empty() { NO_HASH } else { content::of_bytes(content) };
+    let hash = if content.is_empty() || !hashes { NO_HASH } else { content::of_bytes(content) };
     Ok(Card { stat, hash, attributes: Some(attributes::digest(&attributes::Attributes::new())) })
 }

@@ -57,7 +57,12 @@ impl Applier<'_> {
             return Ok(Some(Rc::clone(place)));
         }
         let path = self.into.join(above);
-        let folder = match self.below_known(above).map_or_else(|| self.root.beneath().folder(&path), Ok) {
+        let mut folder = self.below_known(above).map_or_else(|| self.root.beneath().folder(&path), Ok);
+        if let Err(Errno::MFILE | Errno::NFILE) = folder {
+            self.let_go()?;
+            folder = self.root.beneath().folder(&path);
+        }
+        let folder = match folder {
             Err(Errno::NOENT) => match self.make_above(&path)? {
                 None => return Ok(None),
                 Some(folder) => folder,
