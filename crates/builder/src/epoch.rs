@@ -32,6 +32,10 @@ pub(crate) fn settle<'a>(
     let mut seconds = None;
     if let Some((text, span)) = value(dockerfile, request)? {
         seconds = text.parse().ok();
+        if seconds.is_some_and(|seconds| jiff::Timestamp::from_second(seconds).is_err()) {
+            // Milliseconds, perhaps: no image could say it.
+            return Err(BuildError::Plan { span, problem: PlanError::Epoch { value: text } });
+        }
         if seconds.is_none() {
             seconds = told(&text, span, dockerfile, request, contexts)?;
             replace(seconds, dockerfile, &mut settled.to_mut().build_args);

@@ -1,8 +1,8 @@
 //! Waiting for a server that may never answer, by somebody who may be asked to stop.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -19,10 +19,19 @@ pub(crate) fn unless_cancelled<T: Send + 'static>(
     let given_up = Arc::new(AtomicBool::new(cancelled.load(Ordering::SeqCst)));
     let (done, waiting) = sync_channel(1);
     let flag = Arc::clone(&given_up);
-    let worker = thread::spawn(move || {
-        // Nobody may be waiting any more.
-        let _ = done.send(work(&flag));
+    let work = Arc::new(Mutex::new(Some(work)));
+    let its = Arc::clone(&work);
+    let worker = thread::Builder::new().name("fetch".to_owned()).spawn(move || {
+        if let Some(work) = its.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // Nobody may be waiting any more.
+            let _ = done.send(work(&flag));
+        }
     });
+    let Ok(worker) = worker else {
+        // No thread is to be had: it is waited for here, and stops as soon as it looks at the flag.
+        let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
+        return work.map(|work| work(cancelled));
+    };
     loop {
         match waiting.recv_timeout(LOOKED_AT) {
             Ok(result) => return Some(result),

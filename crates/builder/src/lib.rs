@@ -159,7 +159,8 @@ fn walk(request: &BuildRequest, tools: &Tools<'_>, work: &WorkFolder) -> Result<
     // Whether a folder is there can be said before anything is downloaded.
     let is_folder = |place: &usize| request.contexts[*place].is_folder();
     fetch(&mut contexts, (0..request.contexts.len()).filter(is_folder).collect())?;
-    fetch(&mut contexts, epoch::context(&dockerfile, request)?.into_iter().collect())?;
+    let of_epoch = epoch::context(&dockerfile, request)?;
+    fetch(&mut contexts, of_epoch.into_iter().collect())?;
     let request = &*epoch::settle(&mut dockerfile, request, &contexts)?;
     if request.push && request.check_push_permission {
         check_push(request, tools)?;
@@ -172,7 +173,7 @@ fn walk(request: &BuildRequest, tools: &Tools<'_>, work: &WorkFolder) -> Result<
         let mut plan = Plan::new(&dockerfile, request, tools, work, &secrets)?;
         fetch(&mut contexts, plan.contexts.iter().copied().collect())?;
         if !std::mem::replace(&mut told, true) {
-            tell_unused(request, &plan, tools);
+            tell_unused(request, &plan, of_epoch, tools);
         }
         let cache = look_ahead(&mut plan, request, tools, work, &contexts, &distrusted)?;
         if request.push {
@@ -206,10 +207,10 @@ fn tell(rest: Option<Rest>, tools: &Tools<'_>) {
 }
 
 /// A named context that nothing asks for is perhaps misspelt.
-fn tell_unused(request: &BuildRequest, plan: &Plan<'_>, tools: &Tools<'_>) {
+fn tell_unused(request: &BuildRequest, plan: &Plan<'_>, of_epoch: Option<usize>, tools: &Tools<'_>) {
     for (place, context) in request.contexts.iter().enumerate() {
         let counts = context::named::find(&request.contexts, &context.name) == Some(place);
-        if counts && !plan.contexts.contains(&place) {
+        if counts && !plan.contexts.contains(&place) && of_epoch != Some(place) {
             let text = format!("--build-context {}: nothing that is built asks for this name", context.name);
             tools.observer.event(&Event::Warning { text: &text });
         }
@@ -281,7 +282,7 @@ fn build_in(
         }
         image
     };
-    let folders: Vec<&Path> = contexts.folders().into_iter().collect();
+    let folders: Vec<&Path> = contexts.folders(&plan.contexts).into_iter().collect();
     if let Err(error) = tools.isolation.begin(&work.parked(), &folders) {
         return Done { image: Err(error.into()), rest: None, blamed: Vec::new() };
     }

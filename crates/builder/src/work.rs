@@ -71,7 +71,7 @@ impl WorkFolder {
 
     /// Removes what was fetched and packed. What stages left stays.
     pub(crate) fn forget_blobs(&self) -> io::Result<()> {
-        ["blobs", "context", "scratch"].iter().try_for_each(|name| remove(&self.path.join(name)))
+        ["blobs", "context", "contexts", "scratch"].iter().try_for_each(|name| remove(&self.path.join(name)))
     }
 
     /// Removes what stages left, so that they can be built anew. What was fetched and packed stays.

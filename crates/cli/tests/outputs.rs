@@ -169,6 +169,10 @@ fn the_time_of_the_image_is_that_of_a_build_argument_else_of_the_dockerfile_else
     assert_eq!((time.as_str(), mtime), ("1970-01-01T00:00:00Z", 0));
     // Nothing that is said is nothing said.
     assert!(created(DOCKERFILE, &["--build-arg=SOURCE_DATE_EPOCH="], None).0.as_str() > "2020");
+    let words = ["-t", "app:1", "--no-push", "--build-arg=SOURCE_DATE_EPOCH=1700000000000"];
+    let output = command::run(&mut bench.zuwai(DOCKERFILE, &words), LIMIT).unwrap();
+    assert_eq!(output.code(), 1, "{output}");
+    assert!(output.err().contains("\"1700000000000\" is no number of seconds since 1970"), "milliseconds: {output}");
 }
 
 #[test]

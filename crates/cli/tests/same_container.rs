@@ -383,6 +383,17 @@ build two contexts --build-context=own=/opt/own --build-context=base=oci-layout:
     assert!(heir.len() == base.len() + 2 && heir.starts_with(base), "{output}");
 }
 
+#[test]
+fn a_context_that_every_image_has_and_a_mount_holds_in_its_place_is_refused_where_it_is_used() {
+    let (output, scratch) = run("
+build one contexts --build-context=own=/etc --build-context=base=docker-image://busybox
+build two Dockerfile --build-context=own=/etc; list > /out/after");
+    assert!(output.out().contains("one: 1") && output.out().contains("two: 0"), "{output}");
+    let told = "the context /etc has mounts of this container in it, and the image's own /etc is to lie there";
+    assert!(output.to_string().contains(told), "{output}");
+    assert_as_before(&output, &scratch);
+}
+
 /// Moments between the first of a build's and its end, no two runs alike.
 fn moments() -> Vec<String> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();

@@ -164,6 +164,8 @@ enum Holder {
     Path(PathBuf),
     /// A folder that is open, wherever it may lie by now, and the file's path in it. What it was called is for messages.
     Within(Arc<File>, PathBuf, PathBuf),
+    /// A whole file that is open, and what it was called.
+    Held(Arc<File>, PathBuf),
     Open(Arc<File>),
 }
 
@@ -179,6 +181,19 @@ impl CheckedBlob {
         CheckedBlob { file, offset: 0, size: descriptor.size, digest: descriptor.digest.clone() }
     }
 
+    /// The same, and the file is open from now on: it is read even where its folder is taken apart. One that cannot be opened is
+    /// opened when it is read.
+    pub(crate) fn held(self) -> CheckedBlob {
+        let file = match self.file {
+            Holder::Within(folder, name, shown) => match open_within(&folder, &name) {
+                Ok(file) => Holder::Held(Arc::new(file), shown),
+                Err(_) => Holder::Within(folder, name, shown),
+            },
+            file => file,
+        };
+        CheckedBlob { file, ..self }
+    }
+
     /// A part of this file.
     pub(crate) fn part(file: Arc<File>, offset: u64, size: u64, digest: Digest) -> CheckedBlob {
         CheckedBlob { file: Holder::Open(file), offset, size, digest }
@@ -187,7 +202,7 @@ impl CheckedBlob {
 
 impl CheckedBlob {
     /// A file that was opened, if it has the size that it should have.
-    fn whole(&self, path: &Path, opened: io::Result<File>) -> io::Result<Arc<File>> {
+    fn whole(&self, path: &Path, opened: io::Result<Arc<File>>) -> io::Result<Arc<File>> {
         let about = |kind, reason: &dyn std::fmt::Display| {
             io::Error::new(kind, format!("open blob {}: {reason}", path.display()))
         };
@@ -197,20 +212,22 @@ impl CheckedBlob {
             let reason = format!("it has {length} bytes and its descriptor says {}", self.size);
             return Err(about(io::ErrorKind::InvalidData, &reason));
         }
-        Ok(Arc::new(file))
+        Ok(file)
     }
+}
+
+fn open_within(folder: &File, name: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(folder, name, flags, rustix::fs::Mode::empty())?.into())
 }
 
 impl BlobSource for CheckedBlob {
     fn open(&self) -> io::Result<Box<dyn Read + Send>> {
         let file = match &self.file {
             Holder::Open(file) => Arc::clone(file),
-            Holder::Path(path) => self.whole(path, File::open(path))?,
-            Holder::Within(folder, name, shown) => {
-                let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-                let opened = rustix::fs::openat(folder, name, flags, rustix::fs::Mode::empty());
-                self.whole(shown, opened.map(File::from).map_err(io::Error::from))?
-            }
+            Holder::Path(path) => self.whole(path, File::open(path).map(Arc::new))?,
+            Holder::Within(folder, name, shown) => self.whole(shown, open_within(folder, name).map(Arc::new))?,
+            Holder::Held(file, shown) => self.whole(shown, Ok(Arc::clone(file)))?,
         };
         let hasher = Some(Hasher::new(self.digest.algorithm()));
         let part = FilePart { file, offset: self.offset, left: self.size };

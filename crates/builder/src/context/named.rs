@@ -99,16 +99,26 @@ impl NamedContextError {
     }
 }
 
+/// What is no context perhaps was an address, with a login in it.
+fn without_login(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let host = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    match host.rfind('@') {
+        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
+        None => text.to_owned(),
+    }
+}
+
 impl NamedContext {
     /// Makes sense of `NAME=VALUE`. Files are fetched as those of `main` are, and never read from standard input, which is for
     /// that one.
     pub fn parse(text: &str, main: &ContextRequest) -> Result<NamedContext, NamedContextError> {
         let halves = text.split_once('=').filter(|(name, value)| !name.is_empty() && !value.is_empty());
-        let (name, value) = halves.ok_or_else(|| NamedContextError::Form { text: text.to_owned() })?;
+        let (name, value) = halves.ok_or_else(|| NamedContextError::Form { text: without_login(text) })?;
         if TAKEN.iter().any(|taken| taken.eq_ignore_ascii_case(name)) {
             return Err(NamedContextError::Taken { name: name.to_owned() });
         }
-        let called = |reason| NamedContextError::Name { name: name.to_owned(), reason };
+        let called = |reason| NamedContextError::Name { name: without_login(name), reason };
         let reference: Reference = name.parse().map_err(called)?;
         Ok(NamedContext { name: name.to_owned(), reference, source: source(name, value, main)? })
     }
@@ -345,6 +355,7 @@ mod tests {
             ("folder", "\"folder\" is not NAME=VALUE"),
             ("=folder", "\"=folder\" is not NAME=VALUE"),
             ("name=", "\"name=\" is not NAME=VALUE"),
+            ("https://me:secret@host/a.git", "\"https://host/a.git\" is not NAME=VALUE"),
             ("Scratch=x", "\"Scratch\" cannot be the name of a context: FROM and --from know it as something else"),
             ("n=https://host/a.tar.gz", "n: a context from a web address is not supported"),
             ("n=git@host:a/b.git", "n: a context from a repository over ssh is not supported"),
@@ -357,6 +368,8 @@ mod tests {
             assert_eq!(error.to_string(), message, "{text}");
             assert!(error.hint().is_some() || matches!(error, NamedContextError::Layout { .. }), "{text}");
         }
+        let error = parse("https://me:secret@host/a.git?ref=x").unwrap_err().to_string();
+        assert!(error.starts_with("\"https://host/a.git?ref\" cannot be the name of a context: "), "{error}");
         assert!(parse("A=x").unwrap_err().to_string().starts_with("\"A\" cannot be the name of a context: "));
         assert!(parse("n::linux/arm64=x").is_err());
         assert!(parse("n=docker-image://A").unwrap_err().to_string().starts_with("n: A cannot be an image: "));

@@ -86,9 +86,10 @@ impl Fetched {
         self.named.get(&place).and_then(|(context, _)| context.time)
     }
 
-    /// The folders, each once.
-    pub(crate) fn folders(&self) -> BTreeSet<&Path> {
-        let named = self.named.values().map(|(context, _)| context.root.as_path());
+    /// The folders of the main context and of these named ones, each once.
+    pub(crate) fn folders(&self, used: &BTreeSet<usize>) -> BTreeSet<&Path> {
+        let named = self.named.iter().filter(|(place, _)| used.contains(place));
+        let named = named.map(|(_, (context, _))| context.root.as_path());
         named.chain([self.main.root.as_path()]).collect()
     }
 

@@ -146,6 +146,10 @@ fn put_back(root: &RootFs, parked: &Path) -> Result<(), IsolationError> {
     Ok(())
 }
 
+/// Folders that are never a context's alone.
+const OF_EVERY_IMAGE: [&str; 12] =
+    ["/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/var"];
+
 /// Stages change places by rename: what is done is moved aside, a few top-level folders at a time, and read where it
 /// lies; nothing is deleted, copied or unpacked a second time.
 impl Isolation for Direct {
@@ -160,7 +164,12 @@ impl Isolation for Direct {
         // What a pattern may match in a context is no reason to take the whole of it out of the image.
         let paths = Ignore::new(self.ignored.iter().map(Path::to_owned));
         let stays = |context: &&&Path| !self.ignored.covers(context) && paths.leads_to(context);
-        let staying = contexts.iter().filter(stays).map(|context| context.to_path_buf()).collect();
+        let staying: Vec<PathBuf> = contexts.iter().filter(stays).map(|context| context.to_path_buf()).collect();
+        if let Some(path) =
+            staying.iter().find(|path| OF_EVERY_IMAGE.iter().any(|folder| path.as_path() == Path::new(folder)))
+        {
+            return Err(IsolationError::ContextInTheWay { path: path.clone() });
+        }
         *self.contexts.lock().unwrap_or_else(PoisonError::into_inner) = staying;
         let root = self.root()?;
         let begun = root.park(parked).map_err(IsolationError::from).and_then(|()| write_mark(parked, root.ignore()));

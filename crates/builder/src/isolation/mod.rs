@@ -276,6 +276,12 @@ pub enum IsolationError {
     /// The context is the whole container.
     #[error("the build context is /, which is where the image is built")]
     ContextIsRoot,
+    /// A context is one of the folders that every image has, and cannot be moved out of its way.
+    #[error("the context {} has mounts of this container in it, and the image's own {} is to lie there", path.display(), path.display())]
+    ContextInTheWay {
+        /// The folder.
+        path: PathBuf,
+    },
     /// What lay in the container before the build is not all back in its place. Nothing of it is lost.
     #[error("put the container's own files back from {}", parked.display())]
     PutBack {
@@ -398,6 +404,9 @@ impl IsolationError {
                 Some("set runAsUser: 0 in the Pod's securityContext; no other right is needed".to_owned())
             }
             IsolationError::ContextIsRoot => Some("name a folder of its own with --context".to_owned()),
+            IsolationError::ContextInTheWay { .. } => {
+                Some("copy what is needed of it into a folder of its own, and name that one".to_owned())
+            }
             IsolationError::PutBack { .. } => {
                 Some("make room on the disk and start a build again: it begins by putting them back".to_owned())
             }

@@ -62,7 +62,8 @@ impl Images<'_> {
     ) -> Result<Arc<Pulled>, Box<RegistryError>> {
         let platform = platform.unwrap_or(&self.request.platform);
         let folder = self.request.current_directory.join(folder);
-        let layout = Layout::open(&folder)?;
+        // The container's own files are out of the way when its blobs are read.
+        let layout = Layout::open(&folder)?.held();
         let graph = match (digest, tag) {
             (Some(digest), _) => layout.graph_of(digest)?,
             (None, Some(tag)) => layout.graph(Some(tag))?,

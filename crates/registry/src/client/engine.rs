@@ -56,8 +56,9 @@ impl Engine {
                 Either::Left((done, _)) => done,
                 Either::Right(((), future)) => {
                     // What looks at the flag itself gets to end: a credential helper is not to outlive this.
-                    let _ = tokio::time::timeout(2 * LOOKED_AT, future).await;
-                    Err(RegistryError::Cancelled)
+                    // And what was as good as done is not called undone.
+                    let ended = tokio::time::timeout(2 * LOOKED_AT, future).await;
+                    ended.unwrap_or(Err(RegistryError::Cancelled))
                 }
             }
         })

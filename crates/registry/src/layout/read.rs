@@ -19,6 +19,8 @@ pub struct Layout {
     /// The same, held open: it may be moved before its blobs are read.
     open: Arc<File>,
     index: Index,
+    /// Whether blobs are opened as soon as they are known of.
+    holds: bool,
 }
 
 /// An image among several, and what it is called: tags or full names.
@@ -52,7 +54,14 @@ impl Layout {
         })?;
         let open = File::open(&dir)
             .map_err(|source| RegistryError::Io { attempted: format!("cannot open {}", dir.display()), source })?;
-        Ok(Layout { dir, open: Arc::new(open), index })
+        Ok(Layout { dir, open: Arc::new(open), index, holds: false })
+    }
+
+    /// The blobs of its images are opened when their documents are read, and not when they are: for who takes the folder apart in
+    /// between. Those of a large index are many open files.
+    #[must_use]
+    pub fn held(self) -> Layout {
+        Layout { holds: true, ..self }
     }
 
     /// What its index lists, as it stands there.
@@ -88,7 +97,8 @@ impl Layout {
         let blob = |descriptor: &Descriptor| -> Result<Arc<dyn BlobSource>, RegistryError> {
             let digest = &descriptor.digest;
             let name = Path::new("blobs").join(digest.algorithm().as_str()).join(digest.hex());
-            Ok(Arc::new(CheckedBlob::within(Arc::clone(&self.open), &self.dir, &name, descriptor)))
+            let blob = CheckedBlob::within(Arc::clone(&self.open), &self.dir, &name, descriptor);
+            Ok(Arc::new(if self.holds { blob.held() } else { blob }))
         };
         graph_of(descriptor, &place, &blob)
     }
@@ -211,6 +221,22 @@ mod tests {
         }
         let error = layout.graph(Some("2.0")).unwrap_err().to_string();
         assert!(error.contains("no image `2.0`") && error.contains("1.0, example.com/app:1.0"), "{error}");
+    }
+
+    #[test]
+    fn a_layout_that_is_held_is_read_after_its_folder_was_taken_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, dir) = written(folder.path());
+        let read =
+            |layout: Layout| layout.graph(None).unwrap().image(&Platform::host(), "layout").unwrap().layers.remove(0);
+        let (held, other) = (read(Layout::open(&dir).unwrap().held()), read(Layout::open(&dir).unwrap()));
+        fs::create_dir(folder.path().join("elsewhere")).unwrap();
+        fs::rename(dir.join("blobs"), folder.path().join("elsewhere/blobs")).unwrap();
+        fs::remove_dir_all(&dir).unwrap();
+        let mut tar = Vec::new();
+        held.open_tar().unwrap().read_to_end(&mut tar).unwrap();
+        assert_eq!(tar, b"one");
+        assert!(other.open_tar().is_err(), "this test would see nothing");
     }
 
     #[test]
