@@ -77,7 +77,7 @@ impl Scanner {
         bytes.truncate(end);
         bytes[start + last.header / 8] &= !(1 << (last.header % 8));
         // The bits up to the byte's boundary are zero, which is the header of a stored block where there are three of them.
-        if (last.end + 7) / 8 * 8 - last.end < 3 {
+        if last.end.next_multiple_of(8) - last.end < 3 {
             bytes.push(0);
         }
         bytes.extend_from_slice(&[0, 0, 0xff, 0xff]);
@@ -111,7 +111,6 @@ impl Scanner {
     fn take_fixed(&mut self) -> Result<(), Malformed> {
         let lengths: Vec<u8> = (0..288)
             .map(|symbol| match symbol {
-                0..=143 => 8,
                 144..=255 => 9,
                 256..=279 => 7,
                 _ => 8,
@@ -223,7 +222,7 @@ impl Bits<'_> {
     }
 
     fn pass_stored(&mut self) -> Result<(), Malformed> {
-        self.at = (self.at + 7) / 8 * 8;
+        self.at = self.at.next_multiple_of(8);
         let length = self.take(16)?;
         self.at += 16 + 8 * length;
         self.check()
@@ -344,7 +343,7 @@ mod tests {
         let text: Vec<u8> =
             (0..40_000).flat_map(|number| format!("{number} and {}, ", number * 7).into_bytes()).collect();
         let random = sample::random(200_000, 3);
-        let mixed = [&text[..90_000], &random[..70_000], &[0; 50_000], &text].concat();
+        let mixed = [&text[..90_000], &random[..70_000], &vec![0; 50_000], &text].concat();
         let pieces: [&[u8]; 8] = [b"", b"a", b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaa", &text, b"", &random, &mixed, b"the end"];
         for level in 1..=9 {
             let bytes = deflate(&pieces, level);
