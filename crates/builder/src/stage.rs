@@ -314,7 +314,7 @@ impl<'a> StageBuilder<'a> {
             let options = ApplyOptions { hashes: snapshotter.is_some(), ..ApplyOptions::default() };
             let applied = apply_tar(&mut tar, root, &options)
                 .map_err(|source| unpack(UnpackError::Apply { digest: digest.clone(), source }))?;
-            // Both digests are checked when the end of the stream is met, which lies behind the end of the archive.
+            // The diff id is checked when the end of the stream is met, which lies behind the end of the archive.
             drain(&mut tar).map_err(read)?;
             for text in &applied.warnings {
                 self.observer.event(&Event::Warning { text });

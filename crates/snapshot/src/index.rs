@@ -1,5 +1,6 @@
 //! All entries of a tree, compactly: one cache line an entry, its name in an arena, and a table to find it by its folder
-//! and name. Folders do not list what is in them: an entry knows its folder, and that is enough for every question asked.
+//! and name. Folders do not list what is in them: an entry knows its folder, and that is enough for most questions asked. Who
+//! asks the other one of many folders has all lists made at once ([`Index::children`]).
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -20,6 +21,9 @@ const DEAD: Id = u32::MAX;
 pub(crate) const UNKNOWN: u32 = u32::MAX;
 /// No hash was computed.
 pub(crate) const NO_HASH: [u8; 16] = [0; 16];
+
+/// In place of a folder's hash: when its card was taken, or later, it was listed, and the index knows all that was in it.
+pub(crate) const LISTED: [u8; 16] = [0xff; 16];
 
 const NODES: usize = 4096;
 const NAMES: usize = 1 << 16;
@@ -46,7 +50,7 @@ pub(crate) struct Node {
     /// Nanoseconds, the lower 64 bits.
     pub(crate) ctime: i64,
     pub(crate) size: u64,
-    /// Of a file's content or a link's target; [`NO_HASH`] where it is not known.
+    /// Of a file's content or a link's target; [`NO_HASH`] where it is not known. Of a folder, [`LISTED`] or nothing.
     pub(crate) hash: [u8; 16],
     pub(crate) parent: Id,
     /// Where in the arena its name begins.
@@ -161,6 +165,20 @@ pub(crate) struct Index {
     hasher: RandomState,
 }
 
+/// The entries of all folders, those of each in the order of their numbers.
+pub(crate) struct Children {
+    all: Vec<Id>,
+    /// Where those of the folder with this number end.
+    ends: Vec<u32>,
+}
+
+impl Children {
+    pub(crate) fn of(&self, folder: Id) -> &[Id] {
+        let begin = if folder == ROOT { 0 } else { self.ends[folder as usize - 1] };
+        &self.all[begin as usize..self.ends[folder as usize] as usize]
+    }
+}
+
 /// Names one after the other, each behind a byte that says its length.
 #[derive(Clone, Default)]
 pub(crate) struct Arena {
@@ -228,6 +246,29 @@ impl Index {
         let name = index.names.push(b"");
         index.place(ROOT, Node { parent: ROOT, name, ..EMPTY });
         index
+    }
+
+    /// What is in each folder; `None` where no folder is known to have been listed, so that nobody would use it.
+    pub(crate) fn children(&self) -> Option<Children> {
+        let alive = || (1..self.len).map(|id| (id, self.node(id))).filter(|(_, node)| node.parent != DEAD);
+        if !alive().any(|(_, node)| node.hash == LISTED) {
+            return None;
+        }
+        let mut ends = vec![0_u32; self.len as usize + 1];
+        for (_, node) in alive() {
+            ends[node.parent as usize + 1] += 1;
+        }
+        for place in 1..ends.len() {
+            ends[place] += ends[place - 1];
+        }
+        // Each folder's beginning, which filling it moves to its end.
+        let mut all = vec![0; ends[ends.len() - 1] as usize];
+        for (id, node) in alive() {
+            let place = &mut ends[node.parent as usize];
+            all[*place as usize] = id;
+            *place += 1;
+        }
+        Some(Children { all, ends })
     }
 
     /// How many numbers were given out.
@@ -465,6 +506,21 @@ mod tests {
             assert_eq!(found.map(|id| index.node(id).size), (dir >= 40).then_some(file));
         }
         assert!(index.len() < 2100, "the dead were not packed away: {}", index.len());
+    }
+
+    #[test]
+    fn every_folder_has_its_own_entries_in_their_order() {
+        let mut index = Index::new();
+        let node = |parent| Node { parent, ..EMPTY };
+        let (one, two) = (index.add(b"one", node(ROOT)), index.add(b"two", node(ROOT)));
+        assert!(index.children().is_none(), "nobody listed anything");
+        index.node_mut(two).hash = LISTED;
+        let (a, b, c) = (index.add(b"a", node(two)), index.add(b"b", node(one)), index.add(b"c", node(two)));
+        let gone = index.add(b"gone", node(two));
+        index.forget(gone);
+        let children = index.children().unwrap();
+        let of = |id| children.of(id).to_vec();
+        assert_eq!((of(ROOT), of(one), of(two), of(a)), (vec![one, two], vec![b], vec![a, c], vec![]));
     }
 
     #[test]

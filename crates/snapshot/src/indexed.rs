@@ -90,7 +90,8 @@ impl Indexed {
         };
         let node = self.index.node_mut(id);
         node.set(&card.stat, shape);
-        node.hash = card.hash;
+        // A folder with another card was not listed since.
+        node.hash = if card.stat.is_dir() { NO_HASH } else { card.hash };
         node.attributes = attributes;
     }
 }
@@ -197,6 +198,7 @@ mod tests {
 
     use super::*;
     use crate::Ignore;
+    use crate::index::LISTED;
 
     /// A write through a mapping on a tmpfs leaves no trace in the card. Is it found where the file's ctime is as late as
     /// this, by a snapshotter that believes ctimes?
@@ -214,6 +216,73 @@ mod tests {
         snapshotter.safe_before.store(safe_before(low(stat.ctime)), Ordering::Relaxed);
         crate::mapping::overwrite(&path).unwrap();
         !snapshotter.changes(&root, &Scope::Everywhere).unwrap().is_empty()
+    }
+
+    /// What a look finds, once the tick of what was done before is over.
+    fn found(snapshotter: &mut Indexed, root: &RootFs) -> Vec<String> {
+        let changes = snapshotter.changes(root, &Scope::Everywhere).unwrap();
+        snapshotter.settle(root).unwrap();
+        changes.iter().map(|change| change.path.display().to_string()).collect()
+    }
+
+    #[test]
+    fn what_comes_and_goes_in_a_folder_that_is_not_listed_any_more_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("one/below")).unwrap();
+        fs::write(at("one/below/file"), "1").unwrap();
+        let root = RootFs::open(folder.path(), Ignore::default()).unwrap();
+        let mut snapshotter = Indexed::new(SnapshotMode::Full);
+        snapshotter.reset(&root).unwrap();
+        snapshotter.settle(&root).unwrap();
+        let mut look = || found(&mut snapshotter, &root);
+        assert!(look().is_empty());
+        fs::write(at("one/below/file"), "2").unwrap();
+        assert_eq!(look(), ["/one/below/file"]);
+        fs::write(at("one/below/new"), "").unwrap();
+        assert_eq!(look(), ["/one/below", "/one/below/new"]);
+        fs::rename(at("one/below/new"), at("one/below/file")).unwrap();
+        assert_eq!(look(), ["/one/below", "/one/below/file", "/one/below/new"]);
+        fs::remove_dir_all(at("one/below")).unwrap();
+        assert_eq!(look(), ["/one", "/one/below"]);
+        assert!(look().is_empty());
+        let (id, trusted) = (snapshotter.index.at(Path::new("/one")).unwrap(), snapshotter.trusts_times(&root));
+        assert_eq!(snapshotter.index.node(id).hash == LISTED, trusted, "it is asked entry by entry from then on");
+    }
+
+    #[test]
+    fn a_look_at_some_paths_does_not_pass_for_a_list_of_their_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("one")).unwrap();
+        let root = RootFs::open(folder.path(), Ignore::default()).unwrap();
+        let mut snapshotter = Indexed::new(SnapshotMode::Full);
+        snapshotter.reset(&root).unwrap();
+        assert!(found(&mut snapshotter, &root).is_empty());
+        let time = fs::metadata(at("one")).unwrap().modified().unwrap();
+        fs::write(at("one/named"), "").unwrap();
+        fs::write(at("one/other"), "").unwrap();
+        fs::File::open(at("one")).unwrap().set_modified(time).unwrap();
+        let scope = Scope::Paths(vec!["/one/named".into()]);
+        assert_eq!(snapshotter.changes(&root, &scope).unwrap().len(), 1, "the folder looks as before");
+        snapshotter.settle(&root).unwrap();
+        assert_eq!(found(&mut snapshotter, &root), ["/one/other"]);
+    }
+
+    #[test]
+    fn what_a_mount_covered_when_its_folder_was_listed_is_found_when_the_mount_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = RootFs::open(folder.path(), Ignore::default()).unwrap();
+        let mut snapshotter = Indexed::new(SnapshotMode::Full);
+        snapshotter.reset(&root).unwrap();
+        fs::create_dir_all(folder.path().join("one/place")).unwrap();
+        fs::write(folder.path().join("one/place/file"), "").unwrap();
+        let mounted = crate::scratch::mount_tmpfs(&folder.path().join("one/place"), "1m");
+        snapshotter.settle(&root).unwrap();
+        assert_eq!(found(&mut snapshotter, &root), ["/one"]);
+        assert!(found(&mut snapshotter, &root).is_empty());
+        drop(mounted);
+        assert_eq!(found(&mut snapshotter, &root), ["/one/place", "/one/place/file"]);
     }
 
     #[test]

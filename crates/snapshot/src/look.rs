@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use crate::beneath::{self, Beneath};
 use crate::error::During as _;
-use crate::index::{Arena, Id, Index, Interned, Node, ROOT, Shape};
+use crate::index::{Arena, Children, Id, Index, Interned, Node, ROOT, Shape};
 use crate::scaffold::Scaffold;
 use crate::walk;
 use crate::{Change, Ignore, Result, RootFs, SnapshotError, SnapshotMode};
@@ -40,6 +40,13 @@ pub(crate) struct Rules {
     pub(crate) hash_from: i64,
 }
 
+impl Rules {
+    /// Whether an unchanged card proves that an entry is unchanged, a folder's that nothing was put into it or taken out of it.
+    fn cards_prove(&self) -> bool {
+        self.mode == SnapshotMode::Full && self.trusted
+    }
+}
+
 /// A look that goes on, shared by its threads.
 struct Look<'a> {
     index: &'a Index,
@@ -51,6 +58,8 @@ struct Look<'a> {
     attributes: Mutex<Interned<[u8; 16]>>,
     next: AtomicU32,
     seen: Vec<AtomicU64>,
+    /// What is in folders that need not be listed.
+    children: Option<Children>,
 }
 
 /// What one thread found.
@@ -63,6 +72,8 @@ struct Found {
     covered: Vec<Id>,
     /// Folders that went away between being seen and being opened.
     vanished: Vec<Id>,
+    /// Folders in which nothing is that the index does not know then.
+    listed: Vec<Id>,
     newest: i128,
 }
 
@@ -115,7 +126,8 @@ enum Report {
 }
 
 fn look_everywhere(index: &mut Index, root: &RootFs, rules: Rules, report: Report) -> Result<Seen> {
-    let look = Look::new(index, root, rules);
+    let mut look = Look::new(index, root, rules);
+    look.children = if rules.cards_prove() { index.children() } else { None };
     let lookers = walk::walk(Folder::root(index.len() > 1), || Looker::new(&look))?;
     let found = lookers.into_iter().map(|looker| looker.found).collect();
     Ok(conclude(index, look.into_parts(), found, root.ignore(), report))
@@ -161,7 +173,7 @@ pub(crate) fn at_paths(index: &mut Index, root: &RootFs, rules: Rules, paths: &[
             continue;
         }
         let done = match known {
-            Some(id) => looker.known(id, &stat, fd, name),
+            Some(id) => looker.known(id, &stat, fd, name).map(|_| ()),
             None => looker.unknown(&stat, fd, name).map(|node| {
                 // The folder above was taken up before: paths are in order.
                 let parent = new.get(above).copied().or_else(|| index.at(above)).unwrap_or(ROOT);
@@ -197,6 +209,7 @@ impl<'a> Look<'a> {
             attributes: Mutex::new(index.attributes.clone()),
             next: AtomicU32::new(index.len()),
             seen: (0..index.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+            children: None,
         }
     }
 

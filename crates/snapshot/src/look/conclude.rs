@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Found, Parts, Report, Seen, Touched};
-use crate::index::{Id, Index, Node, ROOT, Shape};
+use crate::index::{Id, Index, LISTED, Node, ROOT, Shape};
 use crate::{Change, ChangeKind, Ignore, Kind};
 
 /// Brings the index up to date with what was found, and says what changed.
@@ -36,7 +36,13 @@ pub(super) fn conclude(
     for &id in &gone {
         told.gone(index, id);
     }
+    let listed: Vec<Id> = found.iter_mut().flat_map(|found| std::mem::take(&mut found.listed)).collect();
     let new = take_added(index, found, &sight.vanished);
+    for id in listed {
+        if id < index.len() && index.is_alive(id) && !sight.vanished.contains(&id) {
+            index.node_mut(id).hash = LISTED;
+        }
+    }
     if report == Report::Nothing {
         return Seen { changes: Vec::new(), newest };
     }

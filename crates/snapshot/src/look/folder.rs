@@ -49,6 +49,8 @@ pub(super) struct Folder {
     pub(super) id: Id,
     /// Whether the index may know something in it.
     pub(super) known: bool,
+    /// Whether its card proves that nothing was put into it or taken out of it since the index got the card.
+    pub(super) unchanged: bool,
     /// Its image path, if something ignored lies below it.
     pub(super) leads: Option<PathBuf>,
     depth: u32,
@@ -62,21 +64,35 @@ impl Folder {
             trail: Arc::new(Trail { up: None, name: Box::default() }),
             id: ROOT,
             known,
+            unchanged: false,
             leads: Some(PathBuf::from("/")),
             depth: 0,
         }
     }
 
-    /// An entry of this folder that is one itself.
-    pub(super) fn below(&self, fd: &Arc<OwnedFd>, name: &[u8], id: Id, known: bool, leads: Option<PathBuf>) -> Self {
+    /// An entry of this folder that is one itself, and new to the index.
+    pub(super) fn below(&self, fd: &Arc<OwnedFd>, name: &[u8], id: Id, leads: Option<PathBuf>) -> Self {
         let depth = self.depth + 1;
         Self {
             above: (depth < DEEPEST_OPEN).then(|| Arc::clone(fd)),
             trail: Arc::new(Trail { up: Some(Arc::clone(&self.trail)), name: name.into() }),
             id,
-            known,
+            known: false,
+            unchanged: false,
             leads,
             depth,
         }
+    }
+
+    /// The same of one that the index knows; whether its card proves it unchanged.
+    pub(super) fn known_below(
+        &self,
+        fd: &Arc<OwnedFd>,
+        name: &[u8],
+        id: Id,
+        unchanged: bool,
+        leads: Option<PathBuf>,
+    ) -> Self {
+        Self { known: true, unchanged, ..self.below(fd, name, id, leads) }
     }
 }

@@ -9,8 +9,8 @@ use crate::metadata::Stat;
 use crate::{Kind, SnapshotMode, attributes, content};
 
 impl Looker<'_, '_> {
-    /// An entry that the index knows.
-    pub(super) fn known(&mut self, id: Id, stat: &Stat, at: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
+    /// An entry that the index knows. Whether its card alone proves that it is unchanged.
+    pub(super) fn known(&mut self, id: Id, stat: &Stat, at: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<bool> {
         self.look.see(id);
         self.found.newest = self.found.newest.max(stat.ctime);
         let old = self.look.index.node(id);
@@ -23,10 +23,14 @@ impl Looker<'_, '_> {
             && old.shape == shape;
         let proved = rules.mode != SnapshotMode::Full || (rules.trusted && old.ctime < rules.safe_before);
         if same_card && proved {
-            return Ok(());
+            return Ok(true);
         }
         let mut node = *old;
         node.set(stat, shape);
+        if stat.is_dir() {
+            // What is in it was perhaps other things when it was listed.
+            node.hash = NO_HASH;
+        }
         let changed = match self.look.index.shape(old) {
             // Nothing was known but that there is something.
             None => {
@@ -50,7 +54,7 @@ impl Looker<'_, '_> {
         if changed || node != *old {
             self.found.touched.push(Touched { id, node, changed });
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Whether metadata, attributes or content are others. What is computed on the way is kept in the new card.

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::folder::Folder;
 use super::{Added, Found, Look};
-use crate::index::{Node, ROOT, Shape};
+use crate::index::{Id, LISTED, Node, ROOT, Shape};
 use crate::walk::Worker;
 use crate::{Result, SnapshotError, beneath};
 
@@ -69,6 +69,13 @@ impl<'a, 'b> Looker<'a, 'b> {
     }
 
     fn visit(&mut self, folder: &Folder, more: &mut Vec<Folder>) -> rustix::io::Result<()> {
+        if let Some(children) = self.children(folder) {
+            let fd = match &folder.above {
+                Some(above) => beneath::open_folder(above.as_fd(), OsStr::from_bytes(&folder.trail.name))?,
+                None => self.look.beneath.exact_folder(&folder.trail.path())?,
+            };
+            return self.ask(folder, &Arc::new(fd), children, more);
+        }
         let fd = if let Some(above) = &folder.above {
             beneath::open_listing(above.as_fd(), &folder.trail.name)?
         } else {
@@ -80,20 +87,59 @@ impl<'a, 'b> Looker<'a, 'b> {
         listing.resize(32 * 1024, MaybeUninit::uninit());
         let listed = self.list(folder, &fd, &mut listing, more);
         self.listing = listing;
-        listed?;
+        let is_whole = listed?;
+        if is_whole && folder.leads.is_none() && self.look.rules.cards_prove() {
+            self.found.listed.push(folder.id);
+        }
         self.adopt_new(folder, &fd, more);
         Ok(())
     }
 
+    /// What is in the folder, where the index knows all of it and the folder's card proves that it is so still.
+    fn children(&self, folder: &Folder) -> Option<&'a [Id]> {
+        let knows = folder.unchanged && folder.leads.is_none() && self.look.index.node(folder.id).hash == LISTED;
+        self.look.children.as_ref().filter(|_| knows).map(|children| children.of(folder.id))
+    }
+
+    /// Asks for the entries of a folder one by one, without listing it.
+    fn ask(
+        &mut self,
+        folder: &Folder,
+        fd: &Arc<OwnedFd>,
+        children: &[Id],
+        more: &mut Vec<Folder>,
+    ) -> rustix::io::Result<()> {
+        for &id in children {
+            let name = self.look.index.name(id);
+            let stat = match beneath::stat_at(fd.as_fd(), name) {
+                Err(Errno::NOENT) => continue,
+                stat => self.look.beneath.seen(stat?),
+            };
+            if stat.mount {
+                self.found.covered.push(id);
+                continue;
+            }
+            match self.known(id, &stat, fd.as_fd(), name) {
+                Ok(unchanged) if stat.is_dir() => more.push(folder.known_below(fd, name, id, unchanged, None)),
+                Ok(_) => {}
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => self.found.vanished.push(id),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists a folder and looks at each entry. False where one was passed over, so that the index does not know all.
     fn list(
         &mut self,
         folder: &Folder,
         fd: &Arc<OwnedFd>,
         buffer: &mut [MaybeUninit<u8>],
         more: &mut Vec<Folder>,
-    ) -> rustix::io::Result<()> {
+    ) -> rustix::io::Result<bool> {
         self.new.clear();
         self.new_names.clear();
+        let mut is_whole = true;
         let mut guess = folder.id + 1;
         let mut entries = RawDir::new(fd.as_fd(), buffer);
         while let Some(entry) = entries.next() {
@@ -103,7 +149,10 @@ impl<'a, 'b> Looker<'a, 'b> {
                 continue;
             }
             let stat = match beneath::stat_at(fd.as_fd(), entry.file_name()) {
-                Err(Errno::NOENT) => continue,
+                Err(Errno::NOENT) => {
+                    is_whole = false;
+                    continue;
+                }
                 stat => self.look.beneath.seen(stat?),
             };
             // Entries stand in the index in the order in which their folder lists them, if they came in by a look: the
@@ -124,13 +173,15 @@ impl<'a, 'b> Looker<'a, 'b> {
                 leads = self.look.ignore.leads_to(&path).then_some(path);
             }
             if stat.mount {
+                // What it covers is perhaps something that the index does not know.
+                is_whole = false;
                 self.found.covered.extend(known);
                 continue;
             }
             let looked = match known {
-                Some(id) => self.known(id, &stat, fd.as_fd(), name).map(|()| {
+                Some(id) => self.known(id, &stat, fd.as_fd(), name).map(|unchanged| {
                     if stat.is_dir() {
-                        more.push(folder.below(fd, name, id, true, leads));
+                        more.push(folder.known_below(fd, name, id, unchanged, leads));
                     }
                 }),
                 None => self.unknown(&stat, fd.as_fd(), name).map(|node| {
@@ -141,11 +192,14 @@ impl<'a, 'b> Looker<'a, 'b> {
             };
             match looked {
                 // It went away, or became something else, while it was looked at: the next look will tell.
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => self.found.vanished.extend(known),
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                    is_whole = false;
+                    self.found.vanished.extend(known);
+                }
                 looked => looked?,
             }
         }
-        Ok(())
+        Ok(is_whole)
     }
 
     /// Gives numbers to the new entries of a folder, one after the other.
@@ -157,7 +211,7 @@ impl<'a, 'b> Looker<'a, 'b> {
             let name = &names[new.name];
             let scaffold = new.leads.as_ref().is_some_and(|path| !self.look.scaffold.has_taken(path));
             if new.is_dir {
-                more.push(folder.below(fd, name, id, false, new.leads));
+                more.push(folder.below(fd, name, id, new.leads));
             }
             let node = Node { parent: folder.id, name: self.found.names.push(name), ..new.node };
             self.found.added.push(Added { id, node, scaffold });
