@@ -5,26 +5,31 @@
 //! told not to be; an empty stored block behind it ends on a byte's boundary, as after a flush of zlib (RFC 1951, 3.2.3 and
 //! 3.2.4).
 
+use flate2::{Compress, Compression, FlushCompress, Status};
 use libdeflater::{CompressionLvl, Compressor};
 
 /// How many bytes are read at once, and so must be there behind the place that is read.
 const WORD: usize = 8;
 
-/// Compresses pieces of a stream, each by itself.
+/// How far deflate looks back.
+pub(super) const WINDOW: usize = 32 * 1024;
+
+/// Compresses pieces of a stream.
 pub(super) struct Deflater {
     compressor: Compressor,
     scanner: Scanner,
+    level: u32,
 }
 
 impl Deflater {
     /// Level 1 to 9.
     pub(super) fn new(level: u32) -> Deflater {
-        let level =
-            CompressionLvl::new(i32::try_from(level).unwrap_or(9).clamp(1, 9)).expect("libdeflate has levels 1 to 12");
-        Deflater { compressor: Compressor::new(level), scanner: Scanner::default() }
+        let known = CompressionLvl::new(i32::try_from(level).unwrap_or(9).clamp(1, 9));
+        let compressor = Compressor::new(known.expect("libdeflate has levels 1 to 12"));
+        Deflater { compressor, scanner: Scanner::default(), level }
     }
 
-    /// Adds the piece, deflated, to what ends on a byte's boundary; so does this. With `last` nothing can follow.
+    /// Adds the piece, deflated by itself, to what ends on a byte's boundary; so does this. With `last` nothing can follow.
     pub(super) fn add(&mut self, plain: &[u8], last: bool, bytes: &mut Vec<u8>) {
         let start = bytes.len();
         bytes.resize(start + self.compressor.deflate_compress_bound(plain.len()), 0);
@@ -32,6 +37,29 @@ impl Deflater {
         bytes.truncate(start + written.expect("there is room for what it may need at worst"));
         if !last {
             self.scanner.leave_open(bytes, start);
+        }
+    }
+
+    /// The same by zlib, which looks back to what came before: it takes longer, and is worth it for a short piece.
+    pub(super) fn add_behind(&self, window: &[u8], plain: &[u8], last: bool, bytes: &mut Vec<u8>) {
+        // A new state each time: one that is reset still finds other matches than a new one (zlib-rs 0.6), and the bytes would
+        // depend on which thread had which blocks before.
+        let mut compress = Compress::new(Compression::new(self.level), false);
+        if !window.is_empty() {
+            compress.set_dictionary(window).expect("a raw stream takes a dictionary before its first byte");
+        }
+        let flush = if last { FlushCompress::Finish } else { FlushCompress::Sync };
+        bytes.reserve(plain.len() / 4 + 64);
+        loop {
+            let consumed = usize::try_from(compress.total_in()).expect("a block fits in memory");
+            let status = compress.compress_vec(&plain[consumed..], bytes, flush).expect("deflate takes any bytes");
+            let all_in = compress.total_in() == plain.len() as u64;
+            // A flush is complete when it left room in the output.
+            let complete = if last { status == Status::StreamEnd } else { all_in && bytes.len() < bytes.capacity() };
+            if complete {
+                return;
+            }
+            bytes.reserve(bytes.len() / 2 + 4096);
         }
     }
 }
