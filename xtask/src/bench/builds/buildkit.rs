@@ -41,8 +41,33 @@ impl BuildKit {
         Ok(Cost { wall: clients.wall, cpu: (busy.cpu - idle.cpu).max(0.0) + clients.cpu, ..busy })
     }
 
-    /// Runs a daemon while something is done with it.
+    /// Runs a daemon while something is done with it. On a machine that is out of breath its containerd takes longer than the daemon
+    /// waits for it, which then ends: it is started again.
     fn daemon(&self, registry: &Registry, work: impl FnOnce() -> Result<()>) -> Result<Cost> {
+        let path = |name: &str| self.scratch.path().join(name);
+        let mut tries = 0;
+        let server = loop {
+            let server = self.start(registry)?;
+            if self.answers() {
+                break server;
+            }
+            tries += 1;
+            ensure!(tries < 3, "dockerd does not start:\n{}", server.log());
+        };
+        work().with_context(|| server.log())?;
+        let pid = fs::read_to_string(path("pid")).context("read dockerd's pid")?;
+        must(Command::new("kill").arg(pid.trim()))?;
+        let start = Instant::now();
+        while !path("daemon.measured").exists() {
+            ensure!(start.elapsed() < Duration::from_mins(1), "dockerd does not end:\n{}", server.log());
+            thread::sleep(Duration::from_millis(50));
+        }
+        // It is written in one call, but may have been seen between the making and the writing.
+        thread::sleep(Duration::from_millis(100));
+        Cost::read(&path("daemon.measured"))
+    }
+
+    fn start(&self, registry: &Registry) -> Result<Server> {
         let path = |name: &str| self.scratch.path().join(name);
         for left in ["pid", "socket", "daemon.measured"] {
             let _ = fs::remove_file(path(left));
@@ -64,19 +89,19 @@ impl BuildKit {
         }
         command.arg(format!("--host=unix://{}", path("socket").display()));
         command.arg(format!("--registry-mirror=http://{}", registry.host())).env("TMPDIR", &self.disk);
-        let mut server = Server::start(&command, &path("log")).context("start dockerd")?;
-        server.wait_for_file(&path("socket")).context("start dockerd")?;
-        work().with_context(|| server.log())?;
-        let pid = fs::read_to_string(path("pid")).context("read dockerd's pid")?;
-        must(Command::new("kill").arg(pid.trim()))?;
+        Server::start(&command, &path("log")).context("start dockerd")
+    }
+
+    /// Waits until the daemon answers; false when it has ended, or does not.
+    fn answers(&self) -> bool {
         let start = Instant::now();
-        while !path("daemon.measured").exists() {
-            ensure!(start.elapsed() < Duration::from_mins(1), "dockerd does not end:\n{}", server.log());
-            thread::sleep(Duration::from_millis(50));
+        while start.elapsed() < Duration::from_mins(1) && !self.scratch.path().join("daemon.measured").exists() {
+            if self.scratch.path().join("socket").exists() && self.client(&["version"], None).is_ok() {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(200));
         }
-        // It is written in one call, but may have been seen between the making and the writing.
-        thread::sleep(Duration::from_millis(100));
-        Cost::read(&path("daemon.measured"))
+        false
     }
 
     fn client(&self, words: &[&str], context: Option<&Path>) -> Result<Cost> {
