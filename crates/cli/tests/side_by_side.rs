@@ -69,8 +69,8 @@ fn a_stage_that_fails_ends_the_others_at_once() {
             "FROM busybox AS one\nRUN {wait}; sleep 987661\nFROM busybox AS two\nRUN {wait}; echo sorry; exit 42\n\
              FROM busybox\nCOPY --from=one /x /\nCOPY --from=two /x /\n"
         ));
-        met.join().unwrap();
         assert_eq!(output.code(), 42, "{output}");
+        met.join().unwrap();
         assert!(output.took < Duration::from_secs(30), "{output}");
         assert!(output.err().contains("Dockerfile:4: RUN") && output.err().contains("exit code 42"), "{output}");
         assert!(!runs("987661"), "the other stage still runs");
