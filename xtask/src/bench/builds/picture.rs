@@ -12,9 +12,9 @@ use crate::bench::table::seconds;
 /// Where it is kept, relative to the repository.
 const PATH: &str = "docs/builds.svg";
 
-const WIDTH: f64 = 860.0;
+const WIDTH: f64 = 980.0;
 /// Where bars begin, and how long the longest is: what is left and right of them is for words.
-const LEFT: f64 = 330.0;
+const LEFT: f64 = 450.0;
 const LONGEST: f64 = 430.0;
 const BAR: f64 = 13.0;
 const ROW: f64 = 56.0;
