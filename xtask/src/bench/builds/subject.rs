@@ -84,7 +84,7 @@ pub(crate) const SUBJECTS: [Subject; 6] = [
     },
     Subject {
         letter: 'e',
-        about: "multi-stage: fat makes 500 MB, COPY --from into debian",
+        about: "multi-stage: fat makes 870 MB, COPY --from into debian",
         dockerfile: "FROM fat:12 AS make\nRUN mkdir /made && cp -a /usr/lib/jvm /usr/lib/gcc /usr/lib/go-1.* \
                      /usr/lib/python3 /made/ && du -sm /made\nRUN echo made > /made/made\nFROM debian:12\n\
                      COPY --from=make /made /made\nRUN echo done > /done\n",
