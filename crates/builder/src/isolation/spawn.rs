@@ -15,6 +15,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::Identity;
 use super::sandbox::{Reporter, Sandbox};
@@ -66,8 +68,21 @@ pub(super) fn spawn_kept(
             Ok(())
         });
     }
-    command.spawn()
+    // A program that was just unpacked is busy while a process that another stage has forked meanwhile still holds what was open
+    // for writing then: until it starts its own program.
+    let begin = Instant::now();
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && begin.elapsed() < BUSY => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            spawned => return spawned,
+        }
+    }
 }
+
+/// So long a program may be busy before that is an error.
+const BUSY: Duration = Duration::from_secs(2);
 
 /// What the launcher ignores, the command does not: a `struct kernel_sigaction` of zeros is the default. glibc's own call
 /// refuses the two signals that it uses itself, which may be ignored all the same.
