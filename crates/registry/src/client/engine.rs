@@ -55,8 +55,8 @@ impl Engine {
             match select(future, asked).await {
                 Either::Left((done, _)) => done,
                 Either::Right(((), future)) => {
-                    // What looks at the flag itself gets to end: a credential helper is not to outlive this.
-                    // And what was as good as done is not called undone.
+                    // What looks at the flag itself gets to end: a credential helper is not to outlive this. What was as good as
+                    // done is not called undone.
                     let ended = tokio::time::timeout(2 * LOOKED_AT, future).await;
                     ended.unwrap_or(Err(RegistryError::Cancelled))
                 }
