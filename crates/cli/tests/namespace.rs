@@ -183,7 +183,7 @@ fn a_command_without_a_network_reaches_nobody_and_the_next_one_does() {
         std::thread::spawn(move || listener.incoming().for_each(drop));
         let printed = bench.printed(&format!(
             "FROM busybox\nRUN --network=none ls /sys/class/net; busybox nc -w 2 127.0.0.1 {port} < /dev/null || echo nobody; \
-             (busybox nc -l -p 4711 < /dev/null & until echo itself | busybox nc -w 2 127.0.0.1 4711; do sleep 0.1; done; wait)\n\
+             (busybox nc -l -p 4711 -e echo itself & until busybox nc -w 2 127.0.0.1 4711 < /dev/null; do sleep 0.1; done; wait)\n\
              RUN busybox nc -w 2 127.0.0.1 {port} < /dev/null && echo somebody\n"
         ));
         assert_eq!(printed, "lo\nnobody\nitself\nsomebody\n");
