@@ -40,11 +40,20 @@ impl Deflater {
         }
     }
 
-    /// The same by zlib, which looks back to what came before: it takes longer, and is worth it for a short piece.
+    /// The same by zlib, which looks back to what came before.
     pub(super) fn add_behind(&self, window: &[u8], plain: &[u8], last: bool, bytes: &mut Vec<u8>) {
+        Deflater::behind(self.level, window, plain, last, bytes);
+    }
+
+    /// The same at zlib's lowest level, for what is there already and needs little search.
+    pub(super) fn add_repeated(window: &[u8], plain: &[u8], last: bool, bytes: &mut Vec<u8>) {
+        Deflater::behind(1, window, plain, last, bytes);
+    }
+
+    fn behind(level: u32, window: &[u8], plain: &[u8], last: bool, bytes: &mut Vec<u8>) {
         // A new state each time: one that is reset still finds other matches than a new one (zlib-rs 0.6), and the bytes would
         // depend on which thread had which blocks before.
-        let mut compress = Compress::new(Compression::new(self.level), false);
+        let mut compress = Compress::new(Compression::new(level), false);
         if !window.is_empty() {
             compress.set_dictionary(window).expect("a raw stream takes a dictionary before its first byte");
         }

@@ -6,8 +6,8 @@
 //!
 //! Bytes that nothing can be gained of (archives, pictures, what is encrypted) are found by how often each occurs, and
 //! stored: deflate would spend most of its time on them to make them a little longer. What is deflated by itself does not know
-//! what came before; where that would have helped most, zlib looks back to it: in short pieces between stored ones, and where
-//! nearly all is repetition, as in the headers of many small files.
+//! what came before; where that would have helped most, zlib looks back to it: in short pieces between stored ones that were there before,
+//! and where nearly all is repetition, as in the headers of many small files.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -21,8 +21,12 @@ use super::dense;
 /// Input bytes in one block. Half of this would make layers 0.3 % larger. Twice as much needs twice the memory for each thread.
 const BLOCK: usize = 512 * 1024;
 
-/// A shorter piece beside stored ones is deflated with what came before.
+/// A shorter piece beside stored ones is deflated with what came before if most of it was there already.
 const SHORT: usize = 2 * WINDOW;
+
+/// So many places of a short piece are looked for in what came before, with so many bytes of each.
+const SAMPLES: usize = 8;
+const SAMPLE: usize = 16;
 
 /// What becomes less than this part of itself is nearly all repetition.
 const REPETITIVE: usize = 16;
@@ -161,8 +165,8 @@ fn deflate(job: &Job, deflater: &mut Deflater) -> Deflated {
         let window = || window(&job.before, &block[..begin]);
         if run.is_dense {
             store(plain, last, &mut bytes);
-        } else if plain.len() < SHORT.min(block.len()) {
-            deflater.add_behind(&window(), plain, last, &mut bytes);
+        } else if plain.len() < SHORT.min(block.len()) && is_repeated(&window(), plain) {
+            Deflater::add_repeated(&window(), plain, last, &mut bytes);
         } else {
             let start = bytes.len();
             deflater.add(plain, last, &mut bytes);
@@ -182,6 +186,13 @@ fn deflate(job: &Job, deflater: &mut Deflater) -> Deflated {
     let mut plain = crc32fast::Hasher::new();
     plain.update(block);
     Deflated { bytes, plain, length: block.len() }
+}
+
+/// Whether most of a short piece was there shortly before: of some samples of it, at least half.
+fn is_repeated(window: &[u8], plain: &[u8]) -> bool {
+    let step = plain.len() / SAMPLES;
+    let is_there = |at: usize| memchr::memmem::find(window, &plain[at..at + SAMPLE]).is_some();
+    step >= SAMPLE && (0..SAMPLES).filter(|number| is_there(number * step)).count() * 2 >= SAMPLES
 }
 
 /// How far deflate looks back from the end of `block`, which came behind `before`.
