@@ -20,7 +20,6 @@ use std::io::Read;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use rustix::io::Errno;
 
@@ -33,7 +32,7 @@ use crate::whiteout::{self, Meaning};
 use crate::{Result, RootFs, SnapshotError, ids};
 
 use filling::Filling;
-use folder::{Pending, Place};
+use folder::{Pending, Place, Places};
 
 /// How an archive is applied.
 #[derive(Debug, Clone)]
@@ -117,7 +116,7 @@ struct Applier<'a> {
     is_root: bool,
     applied: Applied,
     shortfalls: Shortfalls,
-    places: HashMap<PathBuf, Rc<Place>>,
+    places: Places,
     pending: HashMap<PathBuf, Pending>,
     filling: Filling,
     /// Hard links made, by device and inode: the names whose cards moved.
@@ -168,7 +167,7 @@ impl<'a> Applier<'a> {
             is_root: rustix::process::geteuid().is_root() && rustix::process::getegid().is_root(),
             applied: Applied::default(),
             shortfalls: Shortfalls::default(),
-            places: HashMap::new(),
+            places: Places::default(),
             pending: HashMap::new(),
             // One core makes the files.
             filling: Filling::new(

@@ -1,6 +1,7 @@
 //! What is never part of an image: mount points, the kernel's filesystems, the builder's own folder.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::path::{Component, Path, PathBuf};
 
 use crate::ignore_pattern::{IgnorePattern, IgnorePatternError};
@@ -43,7 +44,10 @@ impl Ignore {
 
     /// Whether the path, or a folder above it, is in the set.
     pub fn covers(&self, path: &Path) -> bool {
-        !self.paths.is_empty() && path.ancestors().any(|above| self.paths.contains(above))
+        // The set is ordered by components and has no path below another, so the only one that may lead here is the last that
+        // does not come after this one.
+        let mut before = self.paths.range::<Path, _>((Bound::Unbounded, Bound::Included(path)));
+        before.next_back().is_some_and(|last| path.starts_with(last))
             || self.patterns.iter().any(|pattern| pattern.covers(path))
     }
 
@@ -55,7 +59,7 @@ impl Ignore {
     /// The same for the paths alone: what they name is there, as far as anybody knows.
     pub(crate) fn leads_to_path(&self, path: &Path) -> bool {
         // The set is ordered by components, so what lies below a path comes right after it.
-        let mut after = self.paths.range::<Path, _>((std::ops::Bound::Excluded(path), std::ops::Bound::Unbounded));
+        let mut after = self.paths.range::<Path, _>((Bound::Excluded(path), Bound::Unbounded));
         after.next().is_some_and(|next| next.starts_with(path))
     }
 
@@ -90,6 +94,8 @@ fn clean(path: &Path) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn ignore(paths: &[&str]) -> Ignore {
@@ -105,6 +111,17 @@ mod tests {
         assert!(!set.covers(Path::new("/process")));
         assert!(!set.covers(Path::new("/etc")));
         assert!(!set.covers(Path::new("/etc/hosts.allow")));
+    }
+
+    proptest! {
+        #[test]
+        fn covers_what_is_in_the_set_or_below_it(
+            set in prop::collection::vec("(/[ab][ab-]?){1,3}", 0..6), path in "/|(/[ab][ab-]?){1,4}",
+        ) {
+            let set = Ignore::new(set.into_iter().map(PathBuf::from));
+            let below_one = set.iter().any(|one| Path::new(&path).starts_with(one));
+            prop_assert_eq!(set.covers(Path::new(&path)), below_one);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Folders: those that entries are put into, and those that are entries themselves. Their time is set at the end, when
 //! nothing is put into them any more.
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,46 @@ pub(super) struct Place {
     pub(super) setgid: bool,
     /// New entries take an ACL from it.
     pub(super) default_acl: bool,
+}
+
+/// Folders that are open, by their names relative to where names are relative to.
+#[derive(Default)]
+pub(super) struct Places {
+    all: HashMap<PathBuf, Rc<Place>>,
+    /// Most entries lie in the folder of the entry before.
+    last: Option<(PathBuf, Rc<Place>)>,
+}
+
+impl Places {
+    fn get(&mut self, above: &Path) -> Option<Rc<Place>> {
+        if let Some((known, place)) = &self.last
+            && known.as_os_str() == above.as_os_str()
+        {
+            return Some(Rc::clone(place));
+        }
+        let place = Rc::clone(self.all.get(above)?);
+        self.last = Some((above.to_path_buf(), Rc::clone(&place)));
+        Some(place)
+    }
+
+    fn insert(&mut self, above: &Path, place: &Rc<Place>) {
+        if self.all.len() >= OPEN_PLACES {
+            self.clear();
+        }
+        self.all.insert(above.to_path_buf(), Rc::clone(place));
+    }
+
+    /// Closes all of them.
+    pub(super) fn clear(&mut self) {
+        self.all.clear();
+        self.last = None;
+    }
+
+    /// Closes the one that is this folder of the image.
+    fn forget(&mut self, real: &Path) {
+        self.all.retain(|_, known| known.real != real);
+        self.last = None;
+    }
 }
 
 /// A folder whose card is put in order at the end.
@@ -54,7 +95,7 @@ impl Applier<'_> {
     /// The folder of that name relative to where names are relative to, made if it is missing. `None`: it is ignored.
     pub(super) fn place(&mut self, above: &Path) -> Made<Option<Rc<Place>>> {
         if let Some(place) = self.places.get(above) {
-            return Ok(Some(Rc::clone(place)));
+            return Ok(Some(place));
         }
         let path = self.into.join(above);
         let mut folder = self.below_known(above).map_or_else(|| self.root.beneath().folder(&path), Ok);
@@ -80,15 +121,12 @@ impl Applier<'_> {
                 .any(|(name, _)| name == b"system.posix_acl_default");
         let setgid = stat.permissions() & 0o2000 != 0;
         let place = Rc::new(Place { fd: folder.fd, real: folder.real, setgid, default_acl });
-        if self.places.len() >= OPEN_PLACES {
-            self.places.clear();
-        }
-        self.places.insert(above.to_path_buf(), Rc::clone(&place));
+        self.places.insert(above, &place);
         Ok(Some(place))
     }
 
     /// A folder in one that is open, if it is no link: nothing has to be resolved for it.
-    fn below_known(&self, above: &Path) -> Option<Folder> {
+    fn below_known(&mut self, above: &Path) -> Option<Folder> {
         let place = self.places.get(above.parent()?)?;
         let name = above.file_name()?;
         let fd = open_folder(place.fd.as_fd(), name).ok()?;
@@ -163,7 +201,7 @@ impl Applier<'_> {
         }
         if was_there {
             // What is known of it as a place may be another now.
-            self.places.retain(|_, known| known.real != real);
+            self.places.forget(&real);
         }
         let bare = !was_there && !place.default_acl && entry.attributes.is_empty();
         let mode = plain.then_some(dress.mode);
