@@ -10,7 +10,9 @@
 //! * modification times, setuid and extended attributes are kept; hard links are kept within one source;
 //! * pipes and devices are copied, sockets are left out.
 
-use std::collections::{BTreeSet, HashMap};
+mod file;
+
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,11 +23,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
+use crate::attributes::{self, Attributes};
 use crate::beneath::{open_folder, open_listing, stat_at, stat_of};
 use crate::error::During as _;
 use crate::metadata::Stat;
 use crate::place::{self, Dress, Shortfalls};
-use crate::{Kind, ModeChange, Ownership, Result, RootFs, SnapshotError, attributes, ids};
+use crate::{Kind, ModeChange, Ownership, Result, RootFs, SnapshotError, ids};
 
 /// Whether something below the source is copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,11 +88,12 @@ pub fn copy(request: &CopyRequest<'_>, target: &RootFs) -> Result<Copied> {
     let mut copier = Copier {
         request,
         target,
-        copied: BTreeSet::new(),
+        copied: Vec::new(),
         shortfalls: Shortfalls::default(),
         skipped: Vec::new(),
         links: HashMap::new(),
         levels: Vec::new(),
+        buffer: Vec::new(),
     };
     copier.run()?;
     let mut warnings = copier.shortfalls.warnings();
@@ -101,18 +105,24 @@ pub fn copy(request: &CopyRequest<'_>, target: &RootFs) -> Result<Copied> {
         let what = "not copied, since the path is not part of the image here (a mount point, or the builder's own)";
         warnings.push(format!("{what}: {}{more}", first.display()));
     }
-    Ok(Copied { paths: copier.copied.into_iter().collect(), warnings })
+    let mut paths = copier.copied;
+    paths.sort();
+    paths.dedup();
+    Ok(Copied { paths, warnings })
 }
 
 struct Copier<'a> {
     request: &'a CopyRequest<'a>,
     target: &'a RootFs,
-    copied: BTreeSet<PathBuf>,
+    /// Image paths that were made or changed, some more than once.
+    copied: Vec<PathBuf>,
     shortfalls: Shortfalls,
     skipped: Vec<PathBuf>,
     /// Files of the source with several names: where the copy is.
     links: HashMap<(u64, u64), PathBuf>,
     levels: Vec<Level>,
+    /// Where small files are on their way.
+    buffer: Vec<u8>,
 }
 
 /// A folder that is being copied.
@@ -263,7 +273,7 @@ impl Copier<'_> {
             let target = open_folder(above.as_fd(), name).during("open", &level.to)?;
             if made {
                 self.target.scaffold().take(&level.to);
-                self.copied.insert(level.to.clone());
+                self.copied.push(level.to.clone());
             }
             let level = &mut self.levels[depth];
             (level.target, level.made) = (Some(target), made);
@@ -305,13 +315,16 @@ impl Copier<'_> {
             self.shortfalls.socket(to.to_path_buf());
             return Ok(());
         }
-        match stat_at(target, new_name) {
-            Err(Errno::NOENT) => {}
-            Ok(there) if there.is_dir() => return Err(in_the_way(to, kind)),
-            Ok(_) => rustix::fs::unlinkat(target, new_name, AtFlags::empty()).during("replace", to)?,
-            Err(error) => return Err(SnapshotError::path("look at", to, error)),
-        }
         let first = if stat.nlink > 1 { self.links.get(&(stat.dev, stat.ino)) } else { None };
+        if kind == Kind::File && first.is_none() && self.target.beneath().owners().is_none() {
+            self.file(source, name, stat, target, new_name, to)?;
+            if stat.nlink > 1 {
+                self.links.insert((stat.dev, stat.ino), to.to_path_buf());
+            }
+            self.copied.push(to.to_path_buf());
+            return Ok(());
+        }
+        make_room(target, new_name, kind, to)?;
         if let Some((folder, first)) = first.and_then(|first| first.parent().zip(first.file_name())) {
             let folder = self.target.beneath().exact_folder(folder).during("open", folder)?;
             rustix::fs::linkat(&folder, first, target, new_name, AtFlags::empty()).during("make the hard link", to)?;
@@ -332,18 +345,32 @@ impl Copier<'_> {
                 self.links.insert((stat.dev, stat.ino), to.to_path_buf());
             }
         }
-        self.copied.insert(to.to_path_buf());
+        self.copied.push(to.to_path_buf());
         Ok(())
     }
 
     fn dress(&self, at: BorrowedFd<'_>, name: &[u8], stat: &Stat, path: &Path) -> Result<Dress> {
+        let attributes = attributes::read(at, name, stat.kind()).during("read the extended attributes of", path)?;
+        Ok(self.dress_with(attributes, stat))
+    }
+
+    fn dress_with(&self, attributes: Attributes, stat: &Stat) -> Dress {
         let (uid, gid) = self.request.owner.unwrap_or((stat.uid, stat.gid));
         let mode = match &self.request.mode {
             Some(change) => change.apply(stat.permissions(), stat.is_dir()),
             None => stat.permissions(),
         };
-        let attributes = attributes::read(at, name, stat.kind()).during("read the extended attributes of", path)?;
-        Ok(Dress { uid, gid, mode, mtime: Some(stat.mtime), attributes })
+        Dress { uid, gid, mode, mtime: Some(stat.mtime), attributes }
+    }
+}
+
+/// Takes away what an entry of that kind replaces.
+fn make_room(target: BorrowedFd<'_>, name: &[u8], kind: Kind, to: &Path) -> Result<()> {
+    match stat_at(target, name) {
+        Err(Errno::NOENT) => Ok(()),
+        Ok(there) if there.is_dir() => Err(in_the_way(to, kind)),
+        Ok(_) => rustix::fs::unlinkat(target, name, AtFlags::empty()).during("replace", to),
+        Err(error) => Err(SnapshotError::path("look at", to, error)),
     }
 }
 

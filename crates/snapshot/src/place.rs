@@ -1,6 +1,7 @@
 //! Putting one entry into an open folder, dressing it with owner, mode, attributes and time, and taking entries away.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::Read as _;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -251,7 +252,7 @@ pub(crate) fn duplicate(
             let source = rustix::fs::openat(from, name, flags, Mode::empty())?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let target = rustix::fs::openat(to, new_name, flags, private)?;
-            copy_content(source, target, go_on)
+            copy_content(&File::from(source), &File::from(target), go_on)
         }
         kind => {
             let kind = match kind {
@@ -269,18 +270,33 @@ pub(crate) fn duplicate(
 const PIECE: u64 = 64 << 20;
 
 /// Copies a file's bytes, holes as holes where the kernel does so itself (`copy_file_range`, reflinks).
-fn copy_content(
-    source: OwnedFd,
-    target: OwnedFd,
+pub(crate) fn copy_content(
+    source: &File,
+    target: &File,
     go_on: &dyn Fn() -> rustix::io::Result<()>,
 ) -> rustix::io::Result<()> {
-    let (source, mut target) = (std::fs::File::from(source), std::fs::File::from(target));
+    let mut target = target;
     loop {
         go_on()?;
-        let copied = std::io::copy(&mut (&source).take(PIECE), &mut target)
+        let copied = std::io::copy(&mut source.take(PIECE), &mut target)
             .map_err(|error| error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))?;
         if copied < PIECE {
             return Ok(());
         }
     }
+}
+
+/// Writes all bytes, however many the kernel takes at once.
+pub(crate) fn write_all(
+    mut bytes: &[u8],
+    mut write: impl FnMut(&[u8]) -> rustix::io::Result<usize>,
+) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        match write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

@@ -14,6 +14,7 @@ use crate::attributes::{self, Attributes};
 use crate::beneath::{stat_at, stat_of};
 use crate::index::NO_HASH;
 use crate::journal::{Card, What};
+use crate::place::write_all;
 use crate::{Owners, content};
 
 /// Files with holes are read to be hashed, since their pieces may lie upon each other: so many bytes of an archive, holes
@@ -147,21 +148,6 @@ fn write_piece(archive: &mut Archive<'_>, file: BorrowedFd<'_>, offset: u64, len
             Ok(written)
         })?;
         left -= piece.len() as u64;
-    }
-    Ok(())
-}
-
-/// Writes all bytes, however many the kernel takes at once.
-pub(super) fn write_all(
-    mut bytes: &[u8],
-    mut write: impl FnMut(&[u8]) -> rustix::io::Result<usize>,
-) -> rustix::io::Result<()> {
-    while !bytes.is_empty() {
-        match write(bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
     }
     Ok(())
 }

@@ -13,13 +13,13 @@ use std::thread::JoinHandle;
 
 use rustix::fs::{Gid, Mode, Uid};
 
-use super::file::write_all;
 use crate::beneath::stat_of;
 use crate::content;
 use crate::index::NO_HASH;
 use crate::journal::{Card, Journal};
 use crate::metadata::Stat;
-use crate::{Result, SnapshotError, attributes, ids, place};
+use crate::place::{self, write_all};
+use crate::{Result, SnapshotError, attributes, ids};
 
 /// Files with more content are written by whoever reads the archive, out of its buffer.
 pub(super) const SMALL: u64 = 64 * 1024;
