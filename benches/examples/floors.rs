@@ -1,47 +1,127 @@
-//! What nobody can do without who unpacks a layer: inflating it, hashing it, making its files. Takes the layer's blob (a tar in
-//! gzip) and an empty folder to make files in; prints a line for each floor: `floor`, its name, seconds of processor, separated
-//! by tabs. Each is done once on one thread and remembers nothing.
+//! What nobody can do without who builds on a base and copies into an image: inflating and hashing the base's layer and making
+//! its files; reading what is copied, making it again, hashing it and deflating it. Takes the layer's blob (a tar in gzip), a
+//! folder to make files in, and what is copied: absolute folders, or folders of the base. Prints a line for each floor: `floor`,
+//! `base` or `copies`, its name, seconds of processor, separated by tabs. Each is done once on one thread and remembers nothing.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
-use std::fs::File;
-use std::io::{BufReader, Read as _};
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flate2::bufread::MultiGzDecoder;
+use libdeflater::{CompressionLvl, Compressor};
 use rustix::time::{ClockId, clock_gettime};
 use sha2::{Digest as _, Sha256};
-use zuwai_benches::floor;
+use zuwai_benches::floor::{self, Made};
 use zuwai_snapshot::{ApplyOptions, Ignore, RootFs, apply_tar};
+
+/// Bytes that are deflated together.
+const BLOCK: usize = 512 * 1024;
+/// Bytes of which it is found out whether deflating makes them shorter.
+const PIECE: usize = 4096;
 
 fn main() {
     let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let [blob, folder] = paths.as_slice() else { panic!("two words: a layer's blob, and an empty folder") };
-    tell("SHA-256 of the blob", || floor::hash(std::slice::from_ref(blob)));
+    let [blob, folder, copied @ ..] = paths.as_slice() else {
+        panic!("a layer's blob, an empty folder, and the folders that are copied")
+    };
+    tell("base", "SHA-256 of the blob", || floor::hash(std::slice::from_ref(blob)));
     let mut hashing = Duration::ZERO;
     let whole = spent(|| {
         let mut hash = Sha256::new();
         inflate(blob, &mut |piece| hashing += spent(|| hash.update(piece)));
         std::hint::black_box(hash.finalize());
     });
-    print("inflate", whole.saturating_sub(hashing));
-    print("SHA-256 of the tar", hashing);
-    let (model, bare) = (folder.join("model"), folder.join("bare"));
-    for folder in [&model, &bare] {
-        std::fs::create_dir(folder).unwrap();
-    }
+    print("base", "inflate", whole.saturating_sub(hashing));
+    print("base", "SHA-256 of the tar", hashing);
+    let model = folder.join("model");
+    fs::create_dir_all(&model).unwrap();
     let root = RootFs::open(&model, Ignore::default()).unwrap();
     apply_tar(&mut MultiGzDecoder::new(open(blob)), &root, &ApplyOptions::default()).unwrap();
+    for (number, from) in copied.iter().enumerate() {
+        fs::create_dir_all(folder.join(format!("copied/{number}"))).unwrap();
+        assert!(model.join(from).is_dir(), "{}", from.display());
+    }
+    if !copied.is_empty() {
+        copies(&copied.iter().map(|from| model.join(from)).collect::<Vec<_>>(), folder);
+        fs::remove_dir_all(folder.join("copied")).unwrap();
+    }
     let made = floor::take(&model);
-    std::fs::remove_dir_all(&model).unwrap();
-    tell("make folders and files", || floor::write(&made, &bare));
-    tell("walk", || {
-        floor::walk(&bare);
+    fs::remove_dir_all(&model).unwrap();
+    let bare = folder.join("bare");
+    fs::create_dir(&bare).unwrap();
+    tell("base", "make folders and files", || floor::write_as_many(&made, &bare));
+    drop(made);
+    let names = floor::names(&bare);
+    floor::look(&names);
+    tell("base", "look at all of it", || floor::look(&names));
+}
+
+fn copies(from: &[PathBuf], folder: &Path) {
+    let made: Vec<Vec<Made>> = from.iter().map(|root| floor::take(root)).collect();
+    let files: Vec<PathBuf> = from.iter().flat_map(|root| files_below(root)).collect();
+    tell("copies", "read the files, twice", || {
+        for _ in 0..2 {
+            floor::copy(&files, &mut io::sink());
+        }
     });
-    tell("walk again", || {
-        floor::walk(&bare);
+    tell("copies", "make folders and files", || {
+        for (number, made) in made.iter().enumerate() {
+            floor::write_as_many(made, &folder.join(format!("copied/{number}")));
+        }
     });
+    let (mut dense, mut other) = (Vec::new(), Vec::new());
+    let mut fast = Compressor::new(CompressionLvl::new(1).unwrap());
+    for made in made.into_iter().flatten() {
+        let Made::File(_, content) = made else { continue };
+        for piece in content.chunks(PIECE) {
+            let shorter = deflate(&mut fast, piece).len() < piece.len() * 99 / 100;
+            if shorter { &mut other } else { &mut dense }.extend_from_slice(piece);
+        }
+    }
+    let hash = |parts: [&[u8]; 2]| {
+        let mut hash = Sha256::new();
+        parts.into_iter().flat_map(|part| part.chunks(BLOCK)).for_each(|piece| hash.update(piece));
+        std::hint::black_box(hash.finalize());
+    };
+    tell("copies", "SHA-256 of the tar", || hash([&dense, &other]));
+    let mut deflated = Vec::new();
+    tell("copies", "deflate what becomes shorter", || {
+        let mut compressor = Compressor::new(CompressionLvl::new(5).unwrap());
+        deflated = other.chunks(BLOCK).flat_map(|block| deflate(&mut compressor, block)).collect();
+    });
+    tell("copies", "SHA-256 of the blob", || hash([&dense, &deflated]));
+    tell("copies", "write the blob", || {
+        let mut blob = File::create(folder.join("blob")).unwrap();
+        for piece in dense.chunks(BLOCK).chain(deflated.chunks(BLOCK)) {
+            io::Write::write_all(&mut blob, piece).unwrap();
+        }
+    });
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let (mut files, mut folders) = (Vec::new(), vec![folder.to_path_buf()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                files.push(entry.path());
+            }
+        }
+    }
+    files
+}
+
+fn deflate(compressor: &mut Compressor, plain: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; compressor.deflate_compress_bound(plain.len())];
+    let length = compressor.deflate_compress(plain, &mut bytes).unwrap();
+    bytes.truncate(length);
+    bytes
 }
 
 fn open(blob: &Path) -> BufReader<File> {
@@ -71,10 +151,10 @@ fn spent(work: impl FnOnce()) -> Duration {
     now().saturating_sub(before)
 }
 
-fn tell(name: &str, work: impl FnOnce()) {
-    print(name, spent(work));
+fn tell(part: &str, name: &str, work: impl FnOnce()) {
+    print(part, name, spent(work));
 }
 
-fn print(name: &str, took: Duration) {
-    println!("floor\t{name}\t{}", took.as_secs_f64());
+fn print(part: &str, name: &str, took: Duration) {
+    println!("floor\t{part}\t{name}\t{}", took.as_secs_f64());
 }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read as _, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -42,6 +43,35 @@ fn walk_below(folder: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> u64 {
         entries += walk_below(below.as_fd(), buffer);
     }
     entries
+}
+
+/// The names in every folder, for who needs no list of them: the folder by its path, and what is in it.
+pub fn names(root: &Path) -> Vec<(PathBuf, Vec<CString>)> {
+    let mut folders = vec![root.to_path_buf()];
+    let mut all = Vec::new();
+    while let Some(folder) = folders.pop() {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+            }
+            names.push(CString::new(entry.file_name().into_vec()).unwrap());
+        }
+        all.push((folder, names));
+    }
+    all
+}
+
+/// Asks for the facts of every entry by its known name, on one thread, and remembers nothing.
+pub fn look(names: &[(PathBuf, Vec<CString>)]) {
+    for (folder, names) in names {
+        let folder = rustix::fs::openat(CWD, folder, FOLDER, Mode::empty()).unwrap();
+        for name in names {
+            let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+            rustix::fs::statx(&folder, name, flags, StatxFlags::BASIC_STATS).unwrap();
+        }
+    }
 }
 
 /// Reads the files one after the other and hands their bytes on.
@@ -109,6 +139,30 @@ pub fn take(root: &Path) -> Vec<Made> {
 
 /// Makes the files in an empty folder: open, write, set the time, close, each by its name in an open folder.
 pub fn write(all: &[Made], root: &Path) {
+    make(all, root, &|content, file| write_all(content, file));
+}
+
+/// The same with as many bytes for each, which come from a buffer that stays near the processor.
+pub fn write_as_many(all: &[Made], root: &Path) {
+    let near = vec![7; 128 * 1024];
+    make(all, root, &|content, file| {
+        let mut left = content.len();
+        while left > 0 {
+            let length = left.min(near.len());
+            write_all(&near[..length], file);
+            left -= length;
+        }
+    });
+}
+
+fn write_all(mut bytes: &[u8], file: BorrowedFd<'_>) {
+    while !bytes.is_empty() {
+        let written = rustix::io::write(file, bytes).unwrap();
+        bytes = &bytes[written..];
+    }
+}
+
+fn make(all: &[Made], root: &Path, fill: &dyn Fn(&[u8], BorrowedFd<'_>)) {
     let root = rustix::fs::openat(CWD, root, FOLDER, Mode::empty()).unwrap();
     let mut folder = rustix::io::dup(&root).unwrap();
     let time = Timespec { tv_sec: 1_600_000_000, tv_nsec: 0 };
@@ -123,11 +177,7 @@ pub fn write(all: &[Made], root: &Path) {
             Made::File(name, content) => {
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file = rustix::fs::openat(&folder, name, flags, Mode::from(0o644)).unwrap();
-                let mut rest = content.as_slice();
-                while !rest.is_empty() {
-                    let written = rustix::io::write(file.as_fd(), rest).unwrap();
-                    rest = &rest[written..];
-                }
+                fill(content, file.as_fd());
                 rustix::fs::futimens(&file, &times).unwrap();
             }
         }

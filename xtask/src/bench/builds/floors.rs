@@ -1,38 +1,83 @@
-//! What nobody can do without who builds on a base: the processor time of each part alone.
+//! What nobody can do without who builds: the processor time of each part alone, in a container like the builder's.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use zuwai_lab::Scratch;
+use anyhow::{Context, Result};
 use zuwai_lab::base::Base;
 use zuwai_lab::layout::text;
+use zuwai_lab::{Executor, Scratch};
 
-use super::DISK;
+use super::subject::{MADE_OF_FAT, SUBJECTS, Subject};
+use super::{DISK, Row};
 use crate::bench::table::{Table, seconds};
 use crate::cargo;
 
-/// The bases that most rows begin with.
-const OF: [(&str, Base); 2] = [("debian", Base::Debian), ("fat", Base::Fat)];
+/// The part that is done again for each RUN.
+const LOOK: &str = "look at all of it";
 
-/// The floors, a row a part, a column a base.
-pub(super) fn table() -> Result<Table> {
-    let program = cargo::build_example("zuwai-benches", "floors")?;
-    let mut table = Table::new(&["alone, on one core"]);
-    for (name, base) in OF {
-        table.headings.push(name.to_owned());
-        for (number, (what, took)) in of_layer(&program, base)?.into_iter().enumerate() {
-            if table.rows.len() <= number {
-                table.rows.push(vec![what]);
-            }
-            table.rows[number].push(seconds(took));
-        }
-    }
-    Ok(table)
+/// Seconds of processor by what they are spent on.
+pub(super) struct Floors {
+    columns: Vec<Column>,
 }
 
-/// Seconds of processor by part, of the only layer of a base.
-fn of_layer(program: &Path, base: Base) -> Result<Vec<(String, f64)>> {
+struct Column {
+    name: &'static str,
+    parts: Vec<(String, f64)>,
+}
+
+impl Floors {
+    pub(super) fn measure(binary: &Path) -> Result<Floors> {
+        let program = cargo::build_example("zuwai-benches", "floors")?;
+        let scratch = Scratch::new()?;
+        let context = scratch.folder("context")?;
+        let copied = SUBJECTS.iter().find(|subject| subject.letter == 'd').context("there is no build d")?;
+        copied.context(&context)?;
+        let mut columns = Vec::new();
+        let mut add = |names: [&'static str; 2], told: &str| {
+            for (part, name) in ["base", "copies"].into_iter().zip(names) {
+                columns.push(Column { name, parts: parts(told, part)? });
+            }
+            anyhow::Ok(())
+        };
+        add(["debian", "copied by d"], &run(binary, &program, Base::Debian, &context, &["/context"])?)?;
+        add(["fat", "copied by e"], &run(binary, &program, Base::Fat, &context, &MADE_OF_FAT)?)?;
+        Ok(Floors { columns })
+    }
+
+    /// A row a part, a column for each base and what is copied.
+    pub(super) fn table(&self) -> Table {
+        let mut table = Table::new(&["alone, on one core"]);
+        table.headings.extend(self.columns.iter().map(|column| column.name.to_owned()));
+        for (what, _) in self.columns.iter().flat_map(|column| &column.parts) {
+            if table.rows.iter().all(|row| row[0] != *what) {
+                table.rows.push(vec![what.clone()]);
+            }
+        }
+        for row in &mut table.rows {
+            for column in &self.columns {
+                let part = column.parts.iter().find(|(what, _)| *what == row[0]);
+                row.push(part.map(|(_, took)| seconds(*took)).unwrap_or_default());
+            }
+        }
+        table
+    }
+
+    /// The sum for a cold build, with what its own commands took; `None` where it was not measured.
+    pub(super) fn of(&self, row: &Row) -> Option<f64> {
+        let Subject { floors, .. } = row.subject;
+        let commands = row.built.phases.get("Command: RUN").copied().unwrap_or_default();
+        let mut sum = commands;
+        for (name, looks) in *floors {
+            let column = self.columns.iter().find(|column| column.name == *name)?;
+            sum += column.parts.iter().map(|(what, took)| if what == LOOK { took * looks } else { *took }).sum::<f64>();
+        }
+        (!floors.is_empty()).then_some(sum)
+    }
+}
+
+/// What the program says of a base's only layer, and of what is copied.
+fn run(binary: &Path, program: &Path, base: Base, context: &Path, copied: &[&str]) -> Result<String> {
     let layout = base.layout()?;
     let images = layout.index()?;
     let image = images.first().context("a base has an image")?;
@@ -42,13 +87,17 @@ fn of_layer(program: &Path, base: Base) -> Result<Vec<(String, f64)>> {
     // In memory, as the registry has it.
     let layer = scratch.path().join("layer");
     std::fs::copy(&blob, &layer).with_context(|| format!("copy {}", blob.display()))?;
-    let disk = scratch.disk("disk", DISK)?;
-    let mut command = Command::new(program);
-    let output = command.arg(&layer).arg(&disk).stderr(Stdio::inherit()).output().context("start the floors")?;
-    ensure!(output.status.success(), "the floors: {}", output.status);
-    let told = String::from_utf8(output.stdout).context("read the floors")?;
+    let executor = Executor::on_a_disk(binary, DISK)?;
+    let container = executor.container().entrypoint("/lab/floors").mount(program, "/lab/floors");
+    let container = container.mount(&layer, "/layer").mount(context, "/context");
+    let words = ["/layer", "/floors"].iter().chain(copied);
+    Ok(container.time_limit(Duration::from_mins(10)).run(words)?.success().context("the floors")?.out())
+}
+
+/// The lines of one kind.
+fn parts(told: &str, kind: &str) -> Result<Vec<(String, f64)>> {
     told.lines()
-        .filter_map(|line| line.strip_prefix("floor\t")?.split_once('\t'))
+        .filter_map(|line| line.strip_prefix("floor\t")?.strip_prefix(kind)?.strip_prefix('\t')?.split_once('\t'))
         .map(|(what, took)| Ok((what.to_owned(), took.parse().with_context(|| format!("{took} is no number"))?)))
         .collect()
 }

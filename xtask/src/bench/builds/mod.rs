@@ -25,6 +25,7 @@ use zuwai_lab::{Executor, Meter, Registry, Scratch, packages};
 use self::buildah::Buildah;
 use self::buildkit::BuildKit;
 use self::cost::Cost;
+use self::floors::Floors;
 use self::report::{Peer, Row, State};
 use self::subject::{SUBJECTS, Subject};
 use super::table::Table;
@@ -42,8 +43,9 @@ pub(crate) fn run(words: &[String]) -> Result<Vec<Table>> {
     };
     packages::ensure_all()?;
     packages::ensure(&["buildah", "docker.io"])?;
-    let floors = floors::table()?;
     let bench = Bench::new()?;
+    let floors = Floors::measure(&bench.binary)?;
+    eprintln!("{}", floors.table());
     let mut rows = Vec::new();
     for subject in &wanted {
         eprintln!("xtask: {}) {}", subject.letter, subject.about);
@@ -53,11 +55,11 @@ pub(crate) fn run(words: &[String]) -> Result<Vec<Table>> {
         }
         rows.extend(more);
     }
-    report::keep(&rows)?;
+    report::keep(&rows, &floors)?;
     if words.is_empty() {
         picture::keep(&rows)?;
     }
-    Ok(vec![report::costs(&rows), floors, report::movements(&rows), report::phases(&rows)])
+    Ok(vec![report::costs(&rows, &floors), floors.table(), report::movements(&rows), report::phases(&rows)])
 }
 
 /// What all rows need.

@@ -9,6 +9,7 @@ use zuwai_lab::places;
 
 use super::Built;
 use super::cost::Cost;
+use super::floors::Floors;
 use super::subject::Subject;
 use crate::bench::table::{Table, seconds};
 
@@ -87,15 +88,26 @@ pub(super) fn line(row: &Row) -> String {
 }
 
 /// The processor time it took, beside the others.
-pub(super) fn costs(rows: &[Row]) -> Table {
-    let mut table =
-        Table::new(&["build", "CPU", "buildah's", "ratio", "limit", "BuildKit's", "ratio", "peak RSS", "limit"]);
+pub(super) fn costs(rows: &[Row], floors: &Floors) -> Table {
+    let mut table = Table::new(&[
+        "build",
+        "CPU",
+        "floors",
+        "buildah's",
+        "ratio",
+        "limit",
+        "BuildKit's",
+        "ratio",
+        "peak RSS",
+        "limit",
+    ]);
     for row in rows {
         let (own, subject) = (&row.built.cost, row.subject);
         let cold = |limit: Option<String>| limit.filter(|_| row.state == State::Cold).unwrap_or_default();
         table.rows.push(vec![
             row.title(),
             seconds(own.cpu),
+            cold(floors.of(row).map(seconds)),
             seconds(row.buildah.cost.cpu),
             format!("{:.2}", own.cpu / row.buildah.cost.cpu),
             cold(subject.cpu_limit.map(|limit| format!("{limit:.2}"))),
@@ -162,7 +174,7 @@ pub(super) fn phases(rows: &[Row]) -> Table {
 }
 
 /// Writes all of it to `benches/builds.json` in cargo's target folder.
-pub(super) fn keep(rows: &[Row]) -> Result<()> {
+pub(super) fn keep(rows: &[Row], floors: &Floors) -> Result<()> {
     let cost = |cost: &Cost| json!({"wall": cost.wall, "cpu": cost.cpu, "peak": cost.peak, "written": cost.written});
     let rows: Vec<_> = rows
         .iter()
@@ -172,6 +184,7 @@ pub(super) fn keep(rows: &[Row]) -> Result<()> {
                 "build": row.subject.letter.to_string(),
                 "state": row.state.name(),
                 "about": row.subject.about,
+                "floors": floors.of(row).filter(|_| row.state == State::Cold),
                 "zuwai": {
                     "cost": cost(&built.cost), "down": traffic.down, "up": traffic.up, "requests": built.requests,
                     "layers": built.layers, "phases": built.phases,

@@ -19,6 +19,8 @@ pub(crate) struct Subject {
     pub(crate) repeats: usize,
     /// What is changed after it was built, for it to be built again; `None` where it is only built cold.
     pub(crate) change: Option<Change>,
+    /// The floors that it stands on, with how often all files of each are looked at.
+    pub(super) floors: &'static [(&'static str, f64)],
     /// The most processor time that it may take, as a part of buildah's.
     pub(crate) cpu_limit: Option<f64>,
     /// The most memory that it may hold, in MiB.
@@ -35,6 +37,9 @@ pub(crate) enum Change {
     Words(&'static str, &'static str),
 }
 
+/// What e) copies out of the fat base, in the base.
+pub(crate) const MADE_OF_FAT: [&str; 3] = ["usr/lib/jvm", "usr/lib/gcc", "usr/lib/python3"];
+
 pub(crate) const SUBJECTS: [Subject; 6] = [
     Subject {
         letter: 'a',
@@ -43,6 +48,7 @@ pub(crate) const SUBJECTS: [Subject; 6] = [
         lay: nothing,
         repeats: 3,
         change: None,
+        floors: &[("debian", 1.0)],
         cpu_limit: Some(0.22),
         peak_limit: Some(40),
         warm_limit: None,
@@ -55,6 +61,7 @@ pub(crate) const SUBJECTS: [Subject; 6] = [
         lay: nothing,
         repeats: 1,
         change: Some(Change::Words("/srv/10", "/srv/11")),
+        floors: &[("fat", 10.0)],
         cpu_limit: Some(0.22),
         peak_limit: Some(64),
         warm_limit: Some(0.15),
@@ -67,6 +74,7 @@ pub(crate) const SUBJECTS: [Subject; 6] = [
         lay: nothing,
         repeats: 1,
         change: None,
+        floors: &[("fat", 2.0)],
         cpu_limit: Some(0.25),
         peak_limit: Some(96),
         warm_limit: None,
@@ -78,19 +86,21 @@ pub(crate) const SUBJECTS: [Subject; 6] = [
         lay: twenty_thousand_files,
         repeats: 1,
         change: Some(Change::File("part-7/file-7")),
+        floors: &[("debian", 0.0), ("copied by d", 0.0)],
         cpu_limit: Some(0.20),
         peak_limit: Some(64),
         warm_limit: None,
     },
     Subject {
         letter: 'e',
-        about: "multi-stage: fat makes 870 MB, COPY --from into debian",
-        dockerfile: "FROM fat:12 AS make\nRUN mkdir /made && cp -a /usr/lib/jvm /usr/lib/gcc /usr/lib/go-1.* \
+        about: "multi-stage: fat makes 525 MB, COPY --from into debian",
+        dockerfile: "FROM fat:12 AS make\nRUN mkdir /made && cp -a /usr/lib/jvm /usr/lib/gcc \
                      /usr/lib/python3 /made/ && du -sm /made\nRUN echo made > /made/made\nFROM debian:12\n\
                      COPY --from=make /made /made\nRUN echo done > /done\n",
         lay: nothing,
         repeats: 1,
         change: Some(Change::Words("RUN echo made", "RUN echo made again")),
+        floors: &[("fat", 0.0), ("debian", 1.0), ("copied by e", 0.0)],
         cpu_limit: Some(0.22),
         peak_limit: Some(96),
         warm_limit: Some(0.5),
@@ -102,6 +112,7 @@ pub(crate) const SUBJECTS: [Subject; 6] = [
         lay: maven,
         repeats: 1,
         change: Some(Change::File("src/main/java/com/example/app/Greeting.java")),
+        floors: &[],
         cpu_limit: None,
         peak_limit: None,
         warm_limit: Some(0.5),
