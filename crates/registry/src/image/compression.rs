@@ -2,6 +2,8 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
+use super::gunzip::Gunzip;
+
 /// A compression and how hard it tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
@@ -51,9 +53,21 @@ pub(crate) enum Seen {
 /// Decompresses a layer by what its bytes are, not by what it is called: registries hold plain tars called gzip. gzip
 /// may have several members and zstd several frames, as eStargz, pigz and zstd:chunked write them.
 pub(crate) fn decompress<'a, R: Read + Send + 'a>(compressed: R) -> io::Result<Box<dyn Read + Send + 'a>> {
+    decompress_by(compressed, |buffered| Box::new(flate2::bufread::MultiGzDecoder::new(buffered)))
+}
+
+/// The same for who compares the digest of what comes out, and needs no checksum besides.
+pub(super) fn decompress_for_digest<'a, R: Read + Send + 'a>(compressed: R) -> io::Result<Box<dyn Read + Send + 'a>> {
+    decompress_by(compressed, |buffered| Box::new(Gunzip::new(buffered)))
+}
+
+fn decompress_by<'a, R: Read + Send + 'a>(
+    compressed: R,
+    gunzip: impl FnOnce(BufReader<R>) -> Box<dyn Read + Send + 'a>,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
     let mut buffered = BufReader::with_capacity(256 * 1024, compressed);
     Ok(match see(&mut buffered)? {
-        Seen::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(buffered)),
+        Seen::Gzip => gunzip(buffered),
         Seen::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(buffered)?),
         Seen::Plain => Box::new(buffered),
     })

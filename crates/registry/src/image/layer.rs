@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use super::compression::decompress;
+use super::compression::decompress_for_digest;
 use super::{Blob, Descriptor, Digest, Hasher, ImageFormat, Reference};
 use crate::blob::BlobSource;
 
@@ -26,7 +26,7 @@ impl Layer {
     /// caller that stops early has read unverified bytes. The blob's own digest was checked where it entered (see
     /// [`BlobSource`]), and is not computed once more.
     pub fn open_tar(&self) -> io::Result<Box<dyn Read + Send>> {
-        let plain = decompress(self.blob.open()?)?;
+        let plain = decompress_for_digest(self.blob.open()?)?;
         Ok(Box::new(Verifying::new(plain, self.diff_id.clone())))
     }
 

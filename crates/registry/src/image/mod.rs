@@ -8,6 +8,7 @@ mod descriptor;
 mod digest;
 mod document;
 mod graph;
+mod gunzip;
 mod gzip;
 mod layer;
 mod layer_writer;

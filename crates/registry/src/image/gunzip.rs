@@ -1,0 +1,176 @@
+//! Members of gzip (RFC 1952) without a look at their checksums: for who compares the digest of all that comes out, which is
+//! stronger and is computed anyway.
+
+use std::io::{self, BufRead, Read};
+
+use flate2::{Decompress, FlushDecompress, Status};
+
+/// Flags of a member's header (RFC 1952, 2.3.1).
+const HEADER_CHECKSUM: u8 = 1 << 1;
+const EXTRA: u8 = 1 << 2;
+const NAME: u8 = 1 << 3;
+const COMMENT: u8 = 1 << 4;
+const RESERVED: u8 = 0b1110_0000;
+
+/// The plain bytes of one member after the other, to the end of the source.
+pub(super) struct Gunzip<R> {
+    source: R,
+    inflate: Decompress,
+    at: At,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    First,
+    Inside,
+    Behind,
+}
+
+impl<R: BufRead> Gunzip<R> {
+    pub(super) fn new(source: R) -> Self {
+        Gunzip { source, inflate: Decompress::new(false), at: At::First }
+    }
+
+    fn header(&mut self) -> io::Result<()> {
+        let mut fixed = [0; 10];
+        self.source.read_exact(&mut fixed)?;
+        let [0x1f, 0x8b, 8, flags, ..] = fixed else { return Err(invalid("no header of gzip")) };
+        if flags & RESERVED != 0 {
+            return Err(invalid("a header of gzip with unknown flags"));
+        }
+        if flags & EXTRA != 0 {
+            let mut length = [0; 2];
+            self.source.read_exact(&mut length)?;
+            self.pass(u16::from_le_bytes(length).into())?;
+        }
+        for flag in [NAME, COMMENT] {
+            if flags & flag != 0 {
+                while self.byte()? != 0 {}
+            }
+        }
+        if flags & HEADER_CHECKSUM != 0 { self.pass(2) } else { Ok(()) }
+    }
+
+    /// The checksum is passed over; the length costs nothing to compare.
+    fn trailer(&mut self) -> io::Result<()> {
+        let mut trailer = [0; 8];
+        self.source.read_exact(&mut trailer)?;
+        let [.., a, b, c, d] = trailer;
+        let length = self.inflate.total_out() & u64::from(u32::MAX);
+        if u64::from(u32::from_le_bytes([a, b, c, d])) == length {
+            Ok(())
+        } else {
+            Err(invalid("a member of gzip that is not as long as it says"))
+        }
+    }
+
+    fn byte(&mut self) -> io::Result<u8> {
+        let mut byte = [0];
+        self.source.read_exact(&mut byte).map(|()| byte[0])
+    }
+
+    fn pass(&mut self, count: u64) -> io::Result<()> {
+        let passed = io::copy(&mut (&mut self.source).take(count), &mut io::sink())?;
+        if passed == count { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+}
+
+impl<R: BufRead> Read for Gunzip<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.at != At::Inside {
+                if self.at == At::Behind && self.source.fill_buf()?.is_empty() {
+                    return Ok(0);
+                }
+                self.header()?;
+                self.inflate.reset(false);
+                self.at = At::Inside;
+            }
+            let compressed = self.source.fill_buf()?;
+            let ended = compressed.is_empty();
+            let (read, written) = (self.inflate.total_in(), self.inflate.total_out());
+            let status = self.inflate.decompress(compressed, buffer, FlushDecompress::None)?;
+            let (read, written) = (self.inflate.total_in() - read, self.inflate.total_out() - written);
+            let short = |count: u64| usize::try_from(count).expect("no more than a slice has");
+            self.source.consume(short(read));
+            if status == Status::StreamEnd {
+                self.trailer()?;
+                self.at = At::Behind;
+            }
+            if written > 0 || buffer.is_empty() {
+                return Ok(short(written));
+            }
+            if ended && self.at == At::Inside {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
+fn invalid(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufReader, Write as _};
+
+    use flate2::bufread::MultiGzDecoder;
+    use flate2::{Compression, GzBuilder};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::image::sample;
+
+    fn member(plain: &[u8], named: bool) -> Vec<u8> {
+        let mut builder = GzBuilder::new();
+        if named {
+            builder = builder.filename("a name").comment("a word").extra(vec![7; 300]);
+        }
+        let mut encoder = builder.write(Vec::new(), Compression::fast());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn plain(mut source: impl Read) -> Result<Vec<u8>, io::ErrorKind> {
+        let mut plain = Vec::new();
+        source.read_to_end(&mut plain).map_err(|error| error.kind())?;
+        Ok(plain)
+    }
+
+    #[test]
+    fn what_is_cut_short_or_followed_by_something_else_is_an_error() {
+        let bytes = member(&sample::random(70_000, 1), true);
+        for length in (0..400).chain(bytes.len() - 400..bytes.len()) {
+            assert_eq!(plain(Gunzip::new(&bytes[..length])), Err(io::ErrorKind::UnexpectedEof), "{length}");
+        }
+        for behind in [&b"something else"[..], &[0; 12], &[0x1f, 0x8b, 8, 0xff, 0, 0, 0, 0, 0, 0, 0]] {
+            let read = plain(Gunzip::new(&[&bytes, behind].concat()[..]));
+            assert_eq!(read, Err(io::ErrorKind::InvalidData), "{behind:?}");
+        }
+        let mut longer = bytes.clone();
+        *longer.last_mut().unwrap() ^= 1;
+        assert_eq!(plain(Gunzip::new(&longer[..])), Err(io::ErrorKind::InvalidData));
+    }
+
+    proptest! {
+        #[test]
+        fn members_give_what_they_gave_elsewhere(
+            members in prop::collection::vec((0_usize..100_000, any::<u64>(), 1_u8..=255, any::<bool>()), 1..5),
+            capacity in 1_usize..10_000, flipped in any::<prop::sample::Index>(), bit in 0_u8..16,
+        ) {
+            let mut bytes = Vec::new();
+            for (length, seed, letters, named) in members {
+                let random: Vec<u8> = sample::random(length, seed).iter().map(|byte| byte % letters).collect();
+                bytes.extend(member(&random, named));
+            }
+            let (ours, other) = (Gunzip::new(BufReader::with_capacity(capacity, &bytes[..])), MultiGzDecoder::new(&bytes[..]));
+            prop_assert!(plain(ours) == plain(other));
+            // What is damaged is what it was elsewhere, an error, or found out by who hashes it.
+            let index = flipped.index(bytes.len());
+            bytes[index] ^= 1 << (bit % 8);
+            let (ours, other) = (plain(Gunzip::new(&bytes[..])), plain(MultiGzDecoder::new(&bytes[..])));
+            prop_assert!(other.is_err() || ours == other);
+        }
+    }
+}
