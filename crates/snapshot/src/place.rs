@@ -8,11 +8,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, RawDir, Timespec, Timestamps, UTIME_OMIT, Uid};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, RawDir, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use crate::attributes::{self, Attributes};
-use crate::beneath::{open_listing, stat_at};
+use crate::beneath::{open_listing, stat_at, stat_of};
 use crate::metadata::Stat;
 use crate::{Ignore, Kind, Owners};
 
@@ -123,6 +123,49 @@ pub(crate) fn dress(
         }
     }
     dress.mtime.map_or(Ok(()), |mtime| set_mtime(at, name, mtime))
+}
+
+/// The same for an open file, as far as it was not made like that.
+pub(crate) fn dress_open(
+    file: BorrowedFd<'_>,
+    dress: &Dress,
+    path: &Path,
+    shortfalls: &mut Shortfalls,
+) -> rustix::io::Result<()> {
+    let mut made = stat_of(file)?;
+    if (made.uid, made.gid) != (dress.uid, dress.gid) {
+        rustix::fs::fchown(file, Some(Uid::from_raw(dress.uid)), Some(Gid::from_raw(dress.gid)))?;
+        made = stat_of(file)?;
+    }
+    if made.permissions() != dress.mode {
+        rustix::fs::fchmod(file, Mode::from(dress.mode))?;
+    }
+    set_attributes(file, &dress.attributes, path, shortfalls)?;
+    dress.mtime.map_or(Ok(()), |mtime| rustix::fs::futimens(file, &times(mtime)))
+}
+
+/// Sets attributes of an open file. Returns those that could be set here.
+pub(crate) fn set_attributes(
+    file: BorrowedFd<'_>,
+    attributes: &Attributes,
+    path: &Path,
+    shortfalls: &mut Shortfalls,
+) -> rustix::io::Result<Attributes> {
+    let mut set = Attributes::new();
+    for (name, value) in attributes {
+        match rustix::fs::fsetxattr(file, &**name, value, XattrFlags::empty()) {
+            Ok(()) => set.push((name.clone(), value.clone())),
+            Err(Errno::PERM | Errno::OPNOTSUPP) => shortfalls.attribute(name, path.to_path_buf()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(set)
+}
+
+/// Makes a file of a name that is free.
+pub(crate) fn create(at: BorrowedFd<'_>, name: &[u8], access: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+    let flags = access | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(at, name, flags, mode)
 }
 
 /// Sets the time of an entry, itself where it is a link.
@@ -250,8 +293,7 @@ pub(crate) fn duplicate(
         Kind::File => {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let source = rustix::fs::openat(from, name, flags, Mode::empty())?;
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let target = rustix::fs::openat(to, new_name, flags, private)?;
+            let target = create(to, new_name, OFlags::WRONLY, private)?;
             copy_content(&File::from(source), &File::from(target), go_on)
         }
         kind => {

@@ -3,18 +3,18 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, XattrFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::filling::{Empty, Finish, SMALL};
 use super::folder::Place;
 use super::{Applier, Made};
 use crate::archive::{Archive, Entry};
-use crate::attributes::{self, Attributes};
+use crate::attributes;
 use crate::beneath::{stat_at, stat_of};
 use crate::index::NO_HASH;
 use crate::journal::{Card, What};
-use crate::place::write_all;
+use crate::place::{self, write_all};
 use crate::{Owners, content};
 
 /// Files with holes are read to be hashed, since their pieces may lie upon each other: so many bytes of an archive, holes
@@ -84,14 +84,7 @@ impl Applier<'_> {
         } else {
             finish.own(file.as_fd())?;
         }
-        let mut set = Attributes::new();
-        for (attribute, value) in dress.attributes {
-            match rustix::fs::fsetxattr(&file, &*attribute, &value, XattrFlags::empty()) {
-                Ok(()) => set.push((attribute, value)),
-                Err(Errno::PERM | Errno::OPNOTSUPP) => self.shortfalls.attribute(&attribute, real.to_path_buf()),
-                Err(error) => return Err(error.into()),
-            }
-        }
+        let set = place::set_attributes(file.as_fd(), &dress.attributes, real, &mut self.shortfalls)?;
         let stat = self.root.beneath().seen(finish.end(file.as_fd())?);
         let card = Card { stat, hash, attributes: Some(attributes::digest(&set)) };
         self.applied.journal.note(&place.real, name, What::Put(card));
@@ -100,16 +93,16 @@ impl Applier<'_> {
 
     /// A new file, in place of what was there. `None`: what was there cannot go.
     fn create(&mut self, place: &Place, name: &[u8], real: &Path, access: OFlags, mode: Mode) -> Made<Option<OwnedFd>> {
-        let flags = access | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let create = || place::create(place.fd.as_fd(), name, access, mode);
         let mut settled = false;
         loop {
-            match rustix::fs::openat(&place.fd, name, flags, mode) {
+            match create() {
                 Err(Errno::EXIST) => {
                     let stat = stat_at(place.fd.as_fd(), name)?;
                     if !self.make_way(place, name, real, &stat)? {
                         return Ok(None);
                     }
-                    return Ok(Some(rustix::fs::openat(&place.fd, name, flags, mode)?));
+                    return Ok(Some(create()?));
                 }
                 Err(Errno::MFILE | Errno::NFILE) if !settled => {
                     self.let_go()?;

@@ -54,6 +54,7 @@ impl Places {
             self.clear();
         }
         self.all.insert(above.to_path_buf(), Rc::clone(place));
+        self.last = Some((above.to_path_buf(), Rc::clone(place)));
     }
 
     /// Closes all of them.
@@ -62,7 +63,7 @@ impl Places {
         self.last = None;
     }
 
-    /// Closes the one that is this folder of the image.
+    /// Closes whatever is this folder of the image.
     fn forget(&mut self, real: &Path) {
         self.all.retain(|_, known| known.real != real);
         self.last = None;
@@ -126,8 +127,8 @@ impl Applier<'_> {
     }
 
     /// A folder in one that is open, if it is no link: nothing has to be resolved for it.
-    fn below_known(&mut self, above: &Path) -> Option<Folder> {
-        let place = self.places.get(above.parent()?)?;
+    fn below_known(&self, above: &Path) -> Option<Folder> {
+        let place = self.places.all.get(above.parent()?)?;
         let name = above.file_name()?;
         let fd = open_folder(place.fd.as_fd(), name).ok()?;
         Some(Folder { fd, real: place.real.join(name) })
