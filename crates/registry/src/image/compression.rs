@@ -30,7 +30,7 @@ impl Compression {
 
 /// By the table of docs/performance.md, made with `examples/pack.rs` of real layers: the fastest level that is never more than
 /// 3 % larger than what Docker writes.
-const DEFAULT_GZIP_LEVEL: u32 = 5;
+pub(super) const DEFAULT_GZIP_LEVEL: u32 = 5;
 
 /// zstd's own default.
 const DEFAULT_ZSTD_LEVEL: i32 = 3;

@@ -8,6 +8,8 @@
 use flate2::{Compress, Compression, FlushCompress, Status};
 use libdeflater::{CompressionLvl, Compressor};
 
+use super::compression::DEFAULT_GZIP_LEVEL;
+
 /// How many bytes are read at once, and so must be there behind the place that is read.
 const WORD: usize = 8;
 
@@ -45,9 +47,10 @@ impl Deflater {
         Deflater::behind(self.level, window, plain, last, bytes);
     }
 
-    /// The same at zlib's lowest level, for what is there already and needs little search.
-    pub(super) fn add_repeated(window: &[u8], plain: &[u8], last: bool, bytes: &mut Vec<u8>) {
-        Deflater::behind(1, window, plain, last, bytes);
+    /// The same for what was there already: it needs little search, unless more than usual is asked for.
+    pub(super) fn add_repeated(&self, window: &[u8], plain: &[u8], last: bool, bytes: &mut Vec<u8>) {
+        let level = if self.level > DEFAULT_GZIP_LEVEL { self.level } else { 1 };
+        Deflater::behind(level, window, plain, last, bytes);
     }
 
     fn behind(level: u32, window: &[u8], plain: &[u8], last: bool, bytes: &mut Vec<u8>) {

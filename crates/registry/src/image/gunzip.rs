@@ -12,6 +12,9 @@ const NAME: u8 = 1 << 3;
 const COMMENT: u8 = 1 << 4;
 const RESERVED: u8 = 0b1110_0000;
 
+/// Bytes of a name or a comment in a header.
+const LONGEST_TEXT: usize = u16::MAX as usize;
+
 /// The plain bytes of one member after the other, to the end of the source.
 pub(super) struct Gunzip<R> {
     source: R,
@@ -45,7 +48,7 @@ impl<R: BufRead> Gunzip<R> {
         }
         for flag in [NAME, COMMENT] {
             if flags & flag != 0 {
-                while self.byte()? != 0 {}
+                self.pass_text()?;
             }
         }
         if flags & HEADER_CHECKSUM != 0 { self.pass(2) } else { Ok(()) }
@@ -64,9 +67,16 @@ impl<R: BufRead> Gunzip<R> {
         }
     }
 
-    fn byte(&mut self) -> io::Result<u8> {
-        let mut byte = [0];
-        self.source.read_exact(&mut byte).map(|()| byte[0])
+    /// A name or a comment, up to the NUL behind it.
+    fn pass_text(&mut self) -> io::Result<()> {
+        for _ in 0..=LONGEST_TEXT {
+            let mut byte = [0];
+            self.source.read_exact(&mut byte)?;
+            if byte == [0] {
+                return Ok(());
+            }
+        }
+        Err(invalid("a header of gzip with a name that does not end"))
     }
 
     fn pass(&mut self, count: u64) -> io::Result<()> {
@@ -77,6 +87,15 @@ impl<R: BufRead> Gunzip<R> {
 
 impl<R: BufRead> Read for Gunzip<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.next(buffer).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "the gzip stream is cut short"),
+            _ => error,
+        })
+    }
+}
+
+impl<R: BufRead> Gunzip<R> {
+    fn next(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             if self.at != At::Inside {
                 if self.at == At::Behind && self.source.fill_buf()?.is_empty() {
@@ -89,7 +108,8 @@ impl<R: BufRead> Read for Gunzip<R> {
             let compressed = self.source.fill_buf()?;
             let ended = compressed.is_empty();
             let (read, written) = (self.inflate.total_in(), self.inflate.total_out());
-            let status = self.inflate.decompress(compressed, buffer, FlushDecompress::None)?;
+            let status = self.inflate.decompress(compressed, buffer, FlushDecompress::None);
+            let status = status.map_err(|_| invalid("a gzip stream that cannot be inflated"))?;
             let (read, written) = (self.inflate.total_in() - read, self.inflate.total_out() - written);
             let short = |count: u64| usize::try_from(count).expect("no more than a slice has");
             self.source.consume(short(read));
@@ -151,6 +171,18 @@ mod tests {
         let mut longer = bytes.clone();
         *longer.last_mut().unwrap() ^= 1;
         assert_eq!(plain(Gunzip::new(&longer[..])), Err(io::ErrorKind::InvalidData));
+    }
+
+    #[test]
+    fn every_field_of_a_header_is_passed_over_and_an_empty_member_is_nothing() {
+        let mut bytes = vec![0x1f, 0x8b, 8, HEADER_CHECKSUM | EXTRA | NAME | COMMENT, 1, 2, 3, 4, 0, 3];
+        bytes.extend(b"\x03\0\0\0\0a name\0a word\0\xaa\xbb");
+        // "one" stored, then a checksum that is none, and the length.
+        bytes.extend(b"\x01\x03\0\xfc\xffone\0\0\0\0\x03\0\0\0");
+        let all = [&bytes[..], &member(b"", false), &member(b" two", true), &member(b"", true)].concat();
+        assert_eq!(plain(Gunzip::new(&all[..])), Ok(b"one two".to_vec()));
+        let endless = [&[0x1f, 0x8b, 8, NAME, 0, 0, 0, 0, 0, 0][..], &b"a".repeat(70_000)].concat();
+        assert_eq!(plain(Gunzip::new(&endless[..])), Err(io::ErrorKind::InvalidData));
     }
 
     proptest! {

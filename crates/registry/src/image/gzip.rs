@@ -6,8 +6,8 @@
 //!
 //! Bytes that nothing can be gained of (archives, pictures, what is encrypted) are found by how often each occurs, and
 //! stored: deflate would spend most of its time on them to make them a little longer. What is deflated by itself does not know
-//! what came before; where that would have helped most, zlib looks back to it: in short pieces between stored ones that were there before,
-//! and where nearly all is repetition, as in the headers of many small files.
+//! what came before; where that would have helped most, zlib looks back to it: in a short piece beside stored ones whose text
+//! was there a moment ago, and where nearly all is repetition, as in the headers of many small files.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -166,7 +166,7 @@ fn deflate(job: &Job, deflater: &mut Deflater) -> Deflated {
         if run.is_dense {
             store(plain, last, &mut bytes);
         } else if plain.len() < SHORT.min(block.len()) && is_repeated(&window(), plain) {
-            Deflater::add_repeated(&window(), plain, last, &mut bytes);
+            deflater.add_repeated(&window(), plain, last, &mut bytes);
         } else {
             let start = bytes.len();
             deflater.add(plain, last, &mut bytes);
@@ -188,10 +188,13 @@ fn deflate(job: &Job, deflater: &mut Deflater) -> Deflated {
     Deflated { bytes, plain, length: block.len() }
 }
 
-/// Whether most of a short piece was there shortly before: of some samples of it, at least half.
+/// Whether half of a short piece or more was there shortly before, by some samples of it. A run of one byte says nothing.
 fn is_repeated(window: &[u8], plain: &[u8]) -> bool {
     let step = plain.len() / SAMPLES;
-    let is_there = |at: usize| memchr::memmem::find(window, &plain[at..at + SAMPLE]).is_some();
+    let is_there = |at: usize| {
+        let sample = &plain[at..at + SAMPLE];
+        sample.iter().any(|byte| *byte != sample[0]) && memchr::memmem::find(window, sample).is_some()
+    };
     step >= SAMPLE && (0..SAMPLES).filter(|number| is_there(number * step)).count() * 2 >= SAMPLES
 }
 
