@@ -25,7 +25,7 @@ const PIECE: usize = 4096;
 fn main() {
     let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     let [blob, folder, copied @ ..] = paths.as_slice() else {
-        panic!("a layer's blob, an empty folder, and the folders that are copied")
+        panic!("a layer's blob, a folder to make files in, and the folders that are copied")
     };
     tell("base", "SHA-256 of the blob", || floor::hash(std::slice::from_ref(blob)));
     let mut hashing = Duration::ZERO;
@@ -74,10 +74,12 @@ fn copies(from: &[PathBuf], folder: &Path) {
     });
     let (mut dense, mut other) = (Vec::new(), Vec::new());
     let mut fast = Compressor::new(CompressionLvl::new(1).unwrap());
+    let mut little_room = vec![0; fast.deflate_compress_bound(PIECE)];
     for made in made.into_iter().flatten() {
         let Made::File(_, content) = made else { continue };
         for piece in content.chunks(PIECE) {
-            let shorter = deflate(&mut fast, piece).len() < piece.len() * 99 / 100;
+            let length = fast.deflate_compress(piece, &mut little_room).unwrap();
+            let shorter = length < piece.len() * 99 / 100;
             if shorter { &mut other } else { &mut dense }.extend_from_slice(piece);
         }
     }
@@ -87,10 +89,14 @@ fn copies(from: &[PathBuf], folder: &Path) {
         std::hint::black_box(hash.finalize());
     };
     tell("copies", "SHA-256 of the tar", || hash([&dense, &other]));
-    let mut deflated = Vec::new();
+    let mut deflated = Vec::with_capacity(other.len());
+    let mut compressor = Compressor::new(CompressionLvl::new(5).unwrap());
+    let mut room = vec![0; compressor.deflate_compress_bound(BLOCK)];
     tell("copies", "deflate what becomes shorter", || {
-        let mut compressor = Compressor::new(CompressionLvl::new(5).unwrap());
-        deflated = other.chunks(BLOCK).flat_map(|block| deflate(&mut compressor, block)).collect();
+        for block in other.chunks(BLOCK) {
+            let length = compressor.deflate_compress(block, &mut room).unwrap();
+            deflated.extend_from_slice(&room[..length]);
+        }
     });
     tell("copies", "SHA-256 of the blob", || hash([&dense, &deflated]));
     tell("copies", "write the blob", || {
@@ -115,13 +121,6 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
         }
     }
     files
-}
-
-fn deflate(compressor: &mut Compressor, plain: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![0; compressor.deflate_compress_bound(plain.len())];
-    let length = compressor.deflate_compress(plain, &mut bytes).unwrap();
-    bytes.truncate(length);
-    bytes
 }
 
 fn open(blob: &Path) -> BufReader<File> {

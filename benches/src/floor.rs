@@ -45,7 +45,7 @@ fn walk_below(folder: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> u64 {
     entries
 }
 
-/// The names in every folder, for who needs no list of them: the folder by its path, and what is in it.
+/// The names in every folder, which [`look`] then need not list: the folder by its path, and what is in it.
 pub fn names(root: &Path) -> Vec<(PathBuf, Vec<CString>)> {
     let mut folders = vec![root.to_path_buf()];
     let mut all = Vec::new();

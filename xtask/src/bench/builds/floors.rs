@@ -1,4 +1,5 @@
-//! What nobody can do without who builds: the processor time of each part alone, in a container like the builder's.
+//! What nobody can do without who builds: the processor time of each part alone, in a container like the builder's, and the
+//! commands of the Dockerfile, which are zuwai's neither.
 
 use std::path::Path;
 use std::time::Duration;
@@ -63,7 +64,8 @@ impl Floors {
         table
     }
 
-    /// The sum for a cold build, with what its own commands took; `None` where it was not measured.
+    /// The sum for a cold build, with what its own commands took by the clock (they wait for nobody here); `None` where it was not
+    /// measured.
     pub(super) fn of(&self, row: &Row) -> Option<f64> {
         let Subject { floors, .. } = row.subject;
         let commands = row.built.phases.get("Command: RUN").copied().unwrap_or_default();
