@@ -162,17 +162,19 @@ fn deflate(job: &Job, deflater: &mut Deflater) -> Deflated {
         let (begin, plain) = (at, run.bytes);
         at += plain.len();
         let last = job.last && at == block.len();
-        let window = || window(&job.before, &block[..begin]);
         if run.is_dense {
             store(plain, last, &mut bytes);
-        } else if plain.len() < SHORT.min(block.len()) && is_repeated(&window(), plain) {
-            deflater.add_repeated(&window(), plain, last, &mut bytes);
+            continue;
+        }
+        let window = window(&job.before, &block[..begin]);
+        if plain.len() < SHORT.min(block.len()) && is_repeated(&window, plain) {
+            deflater.add_repeated(&window, plain, last, &mut bytes);
         } else {
             let start = bytes.len();
             deflater.add(plain, last, &mut bytes);
             if (bytes.len() - start) * REPETITIVE < plain.len() {
                 let mut other = Vec::new();
-                deflater.add_behind(&window(), plain, last, &mut other);
+                deflater.add_behind(&window, plain, last, &mut other);
                 if other.len() < bytes.len() - start {
                     bytes.truncate(start);
                     bytes.append(&mut other);
@@ -323,8 +325,20 @@ mod tests {
     fn behind_what_is_stored_the_text_before_it_is_found_again() {
         let (text, random) = (some_bytes(10_000, 3), sample::random(16_384, 7));
         let (once, twice) = ([&text[..], &random].concat(), [&text[..], &random, &text].concat());
-        let more = gzip(&twice, 6, 1).len() - gzip(&once, 6, 1).len();
-        assert!(more < 500, "{more}");
+        for level in [1, 5, 6, 9] {
+            let more = gzip(&twice, level, 1).len() - gzip(&once, level, 1).len();
+            assert!(more < 500, "level {level}: {more}");
+        }
+    }
+
+    #[test]
+    fn text_that_was_there_counts_as_repeated_and_zeros_that_were_there_do_not() {
+        let (old, new, zeros) = (some_bytes(10_000, 3), some_bytes(10_000, 4), [0; 10_000]);
+        assert!(is_repeated(&old, &old[..9_000]));
+        assert!(is_repeated(&old, &[&old[..5_500], &new[..4_500]].concat()));
+        assert!(!is_repeated(&old, &new));
+        assert!(!is_repeated(&[&old[..], &zeros].concat(), &[&zeros[..], &new[..9_000]].concat()));
+        assert!(!is_repeated(&[], &old) && !is_repeated(&old, &old[..100]));
     }
 
     #[test]
