@@ -316,31 +316,27 @@ impl Copier<'_> {
             return Ok(());
         }
         let first = if stat.nlink > 1 { self.links.get(&(stat.dev, stat.ino)) } else { None };
-        if kind == Kind::File && first.is_none() && self.target.beneath().owners().is_none() {
-            self.file(source, name, stat, target, new_name, to)?;
-            if stat.nlink > 1 {
-                self.links.insert((stat.dev, stat.ino), to.to_path_buf());
-            }
-            self.copied.push(to.to_path_buf());
-            return Ok(());
-        }
-        make_room(target, new_name, kind, to)?;
         if let Some((folder, first)) = first.and_then(|first| first.parent().zip(first.file_name())) {
+            make_room(target, new_name, kind, to)?;
             let folder = self.target.beneath().exact_folder(folder).during("open", folder)?;
             rustix::fs::linkat(&folder, first, target, new_name, AtFlags::empty()).during("make the hard link", to)?;
         } else {
-            let go_on = || self.go_on();
-            match place::duplicate(source, name, stat, target, new_name, &go_on) {
-                Err(Errno::PERM) if matches!(kind, Kind::CharDevice | Kind::BlockDevice) => {
-                    self.shortfalls.device(to.to_path_buf());
-                    return Ok(());
+            if kind == Kind::File && self.target.beneath().owners().is_none() {
+                self.file(source, name, stat, target, new_name, to)?;
+            } else {
+                make_room(target, new_name, kind, to)?;
+                match place::duplicate(source, name, stat, target, new_name, &|| self.go_on()) {
+                    Err(Errno::PERM) if matches!(kind, Kind::CharDevice | Kind::BlockDevice) => {
+                        self.shortfalls.device(to.to_path_buf());
+                        return Ok(());
+                    }
+                    done => done.during("write", to)?,
                 }
-                done => done.during("write", to)?,
+                let dress = self.dress(source, name, stat, to)?;
+                place::dress(target, new_name, kind, &dress, self.target.beneath().owners(), to, &mut self.shortfalls)
+                    .during("set owner and mode of", to)
+                    .map_err(|error| ids::explain(error, dress.uid, dress.gid))?;
             }
-            let dress = self.dress(source, name, stat, to)?;
-            place::dress(target, new_name, kind, &dress, self.target.beneath().owners(), to, &mut self.shortfalls)
-                .during("set owner and mode of", to)
-                .map_err(|error| ids::explain(error, dress.uid, dress.gid))?;
             if stat.nlink > 1 {
                 self.links.insert((stat.dev, stat.ino), to.to_path_buf());
             }
