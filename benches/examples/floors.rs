@@ -61,7 +61,7 @@ fn main() {
 
 fn copies(from: &[PathBuf], folder: &Path) {
     let made: Vec<Vec<Made>> = from.iter().map(|root| floor::take(root)).collect();
-    let files: Vec<PathBuf> = from.iter().flat_map(|root| files_below(root)).collect();
+    let files: Vec<PathBuf> = from.iter().zip(&made).flat_map(|(root, made)| files_of(root, made)).collect();
     tell("copies", "read the files, twice", || {
         for _ in 0..2 {
             floor::copy(&files, &mut io::sink());
@@ -107,17 +107,13 @@ fn copies(from: &[PathBuf], folder: &Path) {
     });
 }
 
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let (mut files, mut folders) = (Vec::new(), vec![folder.to_path_buf()]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let entry = entry.unwrap();
-            let kind = entry.file_type().unwrap();
-            if kind.is_dir() {
-                folders.push(entry.path());
-            } else if kind.is_file() {
-                files.push(entry.path());
-            }
+/// Where the files lie that were taken from there.
+fn files_of(root: &Path, made: &[Made]) -> Vec<PathBuf> {
+    let (mut files, mut folder) = (Vec::new(), root.to_path_buf());
+    for made in made {
+        match made {
+            Made::Folder(path) => folder = root.join(path),
+            Made::File(name, _) => files.push(folder.join(name)),
         }
     }
     files
