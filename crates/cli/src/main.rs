@@ -44,7 +44,7 @@ use crate::args::{Command, Values};
 use crate::environment::Environment;
 use crate::error::Failure;
 use crate::isolation::{Asked, Facts};
-use crate::progress::{Console, Format, LogOptions, Timings, Verbosity};
+use crate::progress::{Console, Format, LogOptions, Timings, Verbosity, processor};
 use crate::signals::Signalled;
 use crate::tools::{Container, Toolbox};
 
@@ -152,6 +152,9 @@ fn build(program: &str, values: &Values, environment: &Environment, console: &Co
         caches: values.text("cache-mounts-dir").map(|folder| current_directory.join(folder)),
         names: (names.resolv_conf.clone(), names.hosts.clone()),
     };
+    if benchmark_file(environment).is_some() {
+        processor::count();
+    }
     let tools = Toolbox::new(&container, facts, choice, wanted.client, keychain, (environment, cancel))?;
     let signalled = Signalled::listen(tools.cancel())
         .map_err(|error| Failure::of("error building image: listen to signals", &error, None))?;
@@ -169,10 +172,15 @@ fn build(program: &str, values: &Values, environment: &Environment, console: &Co
     Ok(())
 }
 
-/// Kaniko's `BENCHMARK_FILE`. That it cannot be written is no reason to fail an image that is built and pushed.
+/// Kaniko's `BENCHMARK_FILE`.
+fn benchmark_file(environment: &Environment) -> Option<&Path> {
+    environment.get("BENCHMARK_FILE").filter(|path| *path != "false").map(Path::new)
+}
+
+/// That it cannot be written is no reason to fail an image that is built and pushed.
 fn write_timings(timings: &Timings<'_>, environment: &Environment, console: &Console) {
-    let Some(path) = environment.get("BENCHMARK_FILE").filter(|path| *path != "false") else { return };
-    if let Err(error) = timings.write(Path::new(path)) {
+    let Some(path) = benchmark_file(environment) else { return };
+    if let Err(error) = timings.write(path) {
         let path = path.display();
         console.tell(
             Verbosity::Warning,

@@ -142,6 +142,25 @@ fn the_digest_is_there_without_a_push_and_before_one_that_fails() {
 }
 
 #[test]
+fn what_a_build_spent_its_time_and_the_processor_on_is_told() {
+    let bench = Bench::new();
+    let folder = bench.person.folder("context").unwrap();
+    let mut zuwai = bench.zuwai(DOCKERFILE, &["-d", &bench.name("app:1")]);
+    command::run(zuwai.env("BENCHMARK_FILE", folder.join("times")), LIMIT).unwrap().success().unwrap();
+    let table: Value = serde_json::from_slice(&fs::read(folder.join("times")).unwrap()).unwrap();
+    let nanoseconds = |name: &str| table[name].as_u64().unwrap_or_else(|| panic!("{name} is not in {table}"));
+    assert!(nanoseconds("Command: COPY") <= nanoseconds("Total Build Time"), "{table}");
+    for part in ["copy", "look", "pack", "compress", "transfer", "push", "other"] {
+        assert!(nanoseconds(&format!("Processor: {part}")) > 0, "{part}: {table}");
+    }
+    // There is no base, no command, and no cache that asks for keys.
+    for part in ["inflate", "unpack", "pull", "hash"] {
+        assert_eq!(nanoseconds(&format!("Processor: {part}")), 0, "{part}: {table}");
+    }
+    assert!(nanoseconds("Processor: commands") < 1_000_000_000, "{table}");
+}
+
+#[test]
 fn the_time_of_the_image_is_that_of_a_build_argument_else_of_the_dockerfile_else_now() {
     let bench = Bench::new();
     let dockerfile = format!("ARG SOURCE_DATE_EPOCH=1000000000\n{DOCKERFILE}LABEL a=b\n");

@@ -22,6 +22,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
+use tracing::info_span;
 
 use crate::archive::{Archive, Entry, Type};
 use crate::beneath::stat_at;
@@ -96,6 +97,7 @@ impl Applied {
 /// # Errors
 /// Names the entry. What was written before stays written.
 pub fn apply_tar(tar: &mut (dyn Read + Send), root: &RootFs, options: &ApplyOptions) -> Result<Applied> {
+    let _span = info_span!(target: "zuwai", "unpack").entered();
     let mut applier = Applier::new(root, options)?;
     read_ahead(tar, |ahead| {
         let mut archive = Archive::new(ahead);

@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
+use tracing::info_span;
 
 use crate::attributes::{self, Attributes};
 use crate::beneath::{open_folder, open_listing, stat_at, stat_of};
@@ -85,6 +86,7 @@ pub struct Copied {
 /// Names the path: the source is missing, a folder is in the way of a file or the other way round, the destination is
 /// not part of the image, or the disk is full. What was copied before stays.
 pub fn copy(request: &CopyRequest<'_>, target: &RootFs) -> Result<Copied> {
+    let _span = info_span!(target: "zuwai", "copy").entered();
     let mut copier = Copier {
         request,
         target,

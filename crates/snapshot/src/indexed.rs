@@ -5,6 +5,8 @@ use std::path::{Component, Path};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use tracing::info_span;
+
 use crate::index::{Id, Index, NO_HASH, Node, ROOT, Shape, UNKNOWN, low};
 use crate::journal::{Card, What};
 use crate::look::{self, Rules, Seen};
@@ -109,6 +111,7 @@ impl Snapshotter for Indexed {
     }
 
     fn adopt(&mut self, applied: &Applied) {
+        let _span = info_span!(target: "zuwai", "look").entered();
         let mut last: Option<(&Path, Id)> = None;
         let mut removed = false;
         for (path, name, what) in applied.journal().lines() {

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
+use tracing::info_span;
 
 use crate::beneath::{self, Beneath};
 use crate::error::During as _;
@@ -126,6 +127,7 @@ enum Report {
 }
 
 fn look_everywhere(index: &mut Index, root: &RootFs, rules: Rules, report: Report) -> Result<Seen> {
+    let _span = info_span!(target: "zuwai", "look").entered();
     let mut look = Look::new(index, root, rules);
     look.children = if rules.cards_prove() { index.children() } else { None };
     let lookers = walk::walk(Folder::root(index.len() > 1), || Looker::new(&look))?;
@@ -135,6 +137,7 @@ fn look_everywhere(index: &mut Index, root: &RootFs, rules: Rules, report: Repor
 
 /// Looks at some paths and the folders above them, and brings the index up to date with them.
 pub(crate) fn at_paths(index: &mut Index, root: &RootFs, rules: Rules, paths: &[PathBuf]) -> Result<Seen> {
+    let _span = info_span!(target: "zuwai", "look").entered();
     let (beneath, ignore) = (root.beneath(), root.ignore());
     let mut all: Vec<&Path> =
         paths.iter().flat_map(|path| path.ancestors()).filter(|path| path.file_name().is_some()).collect();

@@ -4,6 +4,8 @@
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use tracing::info_span;
+
 use crate::archive::Pieces;
 
 /// Bytes of one piece.
@@ -40,6 +42,7 @@ impl Pieces for Ahead {
 }
 
 fn read(from: &mut dyn Read, send: &SyncSender<io::Result<Vec<u8>>>, spare: &Receiver<Vec<u8>>) {
+    let _span = info_span!(target: "zuwai", "inflate").entered();
     loop {
         let mut piece = spare.try_recv().unwrap_or_default();
         piece.resize(PIECE, 0);

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tracing::info_span;
+
 use crate::Result;
 
 /// Does a task; pushes the tasks that come of it.
@@ -61,7 +63,15 @@ fn together<W: Worker>(tasks: Vec<W::Task>, workers: &mut [W]) -> Result<()> {
     };
     let results: Vec<Result<()>> = std::thread::scope(|scope| {
         let (mine, others) = workers.split_first_mut().expect("a walk has at least one worker");
-        let others: Vec<_> = others.iter_mut().map(|worker| scope.spawn(|| pool.run(worker))).collect();
+        let others: Vec<_> = others
+            .iter_mut()
+            .map(|worker| {
+                scope.spawn(|| {
+                    let _span = info_span!(target: "zuwai", "look").entered();
+                    pool.run(worker)
+                })
+            })
+            .collect();
         let mine = pool.run(mine);
         let others = others.into_iter().map(|thread| match thread.join() {
             Ok(result) => result,

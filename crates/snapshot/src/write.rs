@@ -25,6 +25,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use tracing::info_span;
 
 use crate::attributes::{self, Attributes};
 use crate::beneath::{stat_at, stat_of};
@@ -94,6 +95,7 @@ pub fn write_tar(changes: &[Change], root: &RootFs, out: &mut dyn Write, options
         let (blocks, ready) = sync_channel(8);
         let (back, spare) = sync_channel(8);
         let packer = scope.spawn(move || {
+            let _span = info_span!(target: "zuwai", "pack").entered();
             let mut packer = Packer::new(root, options, blocks, spare);
             packer.pack(changes).map(|()| packer.written)
         });

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest as _, Sha256};
+use tracing::info_span;
 use zuwai_snapshot::{Include, Kind as FileKind, Metadata, ModeChange, RootFs};
 
 use super::key::{Framed, Input, Inputs, Kind, Looked, Seen};
@@ -204,6 +205,7 @@ impl<'a> Content<'a> {
         let next = AtomicUsize::new(0);
         let results: Vec<Hashing> = entries.iter().map(|_| Mutex::new(None)).collect();
         let work = || {
+            let _span = info_span!(target: "zuwai", "hash").entered();
             let mut buffer = vec![0; CHUNK];
             while let Some(place) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|place| *place < entries.len()) {
                 let entry = &entries[place];

@@ -3,6 +3,7 @@
 
 mod console;
 mod line;
+pub(crate) mod processor;
 mod timings;
 
 pub(crate) use console::Console;

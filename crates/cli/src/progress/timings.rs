@@ -1,6 +1,6 @@
 //! What a build spent its time on, written to `$BENCHMARK_FILE` as Kaniko does: a table of nanoseconds by category.
 //! Categories that Kaniko has are called as it calls them. Of stages that are built side by side each one's time counts, so
-//! that the categories together may be more than the whole.
+//! that the categories together may be more than the whole. Beside them stands what the processor worked for.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,6 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use zuwai_builder::event::{Event, Observer, StageName};
+
+use super::processor;
 
 /// Hands every event on, and adds up the time between them.
 pub(crate) struct Timings<'a> {
@@ -61,6 +63,7 @@ impl<'a> Timings<'a> {
             *sums.entry(name).or_default() += *time;
         }
         sums.insert(TOTAL, self.start.elapsed());
+        sums.extend(processor::spent());
         let nanoseconds = |time: &Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let table: BTreeMap<_, _> = sums.iter().map(|(name, time)| (*name, nanoseconds(time))).collect();
         std::fs::write(path, serde_json::to_string(&table)?)

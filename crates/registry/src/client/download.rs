@@ -9,6 +9,7 @@ use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, HeaderValue, RANGE};
 use reqwest::{Method, StatusCode};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tracing::info_span;
 
 use super::endpoint::Place;
 use super::engine::{Engine, LOOKED_AT};
@@ -278,6 +279,7 @@ impl Writer {
         let (pieces, mut coming) = mpsc::channel(PIECES_AHEAD);
         let (blobs, algorithm) = (blobs.clone(), digest.algorithm());
         let thread = tokio::task::spawn_blocking(move || {
+            let _span = info_span!(target: "zuwai", "pull").entered();
             let mut file = blobs.create()?;
             let mut hasher = Hasher::new(algorithm);
             while let Some(piece) = coming.blocking_recv() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use tokio::runtime::{Builder, Runtime};
+use tracing::{Span, info_span};
 
 use super::error::RegistryError;
 use super::session::Session;
@@ -26,10 +27,13 @@ pub(super) const LOOKED_AT: Duration = Duration::from_millis(100);
 
 impl Engine {
     pub(super) fn new(session: Session) -> Result<Engine, RegistryError> {
-        let runtime =
-            Builder::new_multi_thread().worker_threads(THREADS).thread_name("registry").enable_all().build().map_err(
-                |source| RegistryError::Io { attempted: "cannot start threads for transfers".to_owned(), source },
-            )?;
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(THREADS).thread_name("registry").enable_all();
+        Transfer(info_span!(target: "zuwai", "transfer")).watch(&mut builder);
+        let runtime = builder.build().map_err(|source| RegistryError::Io {
+            attempted: "cannot start threads for transfers".to_owned(),
+            source,
+        })?;
         Ok(Engine { runtime: Some(runtime), session: Arc::new(session) })
     }
 
@@ -71,6 +75,27 @@ impl Engine {
 
     fn runtime(&self) -> &Runtime {
         self.runtime.as_ref().expect("only drop takes it")
+    }
+}
+
+/// The span of whatever the threads of a runtime do while they do something.
+#[derive(Clone)]
+struct Transfer(Span);
+
+impl Transfer {
+    fn watch(&self, builder: &mut Builder) {
+        let (one, other) = (self.clone(), self.clone());
+        builder.on_thread_start(move || one.enter()).on_thread_stop(move || other.exit());
+        let (one, other) = (self.clone(), self.clone());
+        builder.on_thread_unpark(move || one.enter()).on_thread_park(move || other.exit());
+    }
+
+    fn enter(&self) {
+        self.0.with_subscriber(|(id, subscriber)| subscriber.enter(id));
+    }
+
+    fn exit(&self) {
+        self.0.with_subscriber(|(id, subscriber)| subscriber.exit(id));
     }
 }
 

@@ -15,6 +15,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use tracing::info_span;
+
 use super::deflate::{Deflater, WINDOW};
 use super::dense;
 
@@ -141,6 +143,7 @@ fn gone() -> io::Error {
 }
 
 fn work(queue: &Mutex<Receiver<Job>>, level: u32) {
+    let _span = info_span!(target: "zuwai", "compress").entered();
     let mut deflater = Deflater::new(level);
     loop {
         let job = {
@@ -222,6 +225,7 @@ fn store(plain: &[u8], last: bool, bytes: &mut Vec<u8>) {
 }
 
 fn write_in_order<W: Write>(mut sink: W, results: &Receiver<Receiver<Deflated>>) -> io::Result<W> {
+    let _span = info_span!(target: "zuwai", "compress").entered();
     sink.write_all(&HEADER)?;
     let mut checksum = crc32fast::Hasher::new();
     let mut length = 0_u64;

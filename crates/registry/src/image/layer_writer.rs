@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use tracing::info_span;
+
 use super::gzip::GzipWriter;
 use super::{Algorithm, Compression, Descriptor, Digest, Hasher, ImageFormat, Layer, MediaType};
 use crate::blob::{BlobDir, BlobFile, FileBlob};
@@ -64,6 +66,7 @@ impl LayerWriter {
 
     /// Everything was written: the layer. Without this call nothing is left behind.
     pub fn finish(self) -> io::Result<Layer> {
+        let _span = info_span!(target: "zuwai", "compress").entered();
         let mut sink = match self.compressor {
             Compressor::Gzip(writer) => writer.finish()?,
             Compressor::Zstd(encoder) => encoder.finish()?,
@@ -86,6 +89,7 @@ impl LayerWriter {
 
 impl Write for LayerWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _span = info_span!(target: "zuwai", "compress").entered();
         let count = match &mut self.compressor {
             Compressor::Gzip(writer) => writer.write(bytes),
             Compressor::Zstd(encoder) => encoder.write(bytes),

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rustix::fs::{Gid, Mode, Uid};
+use tracing::info_span;
 
 use crate::beneath::stat_of;
 use crate::content;
@@ -212,6 +213,7 @@ impl Drop for Threads {
 }
 
 fn work(queue: &Mutex<Receiver<Batch>>, done: &Sender<(Vec<Filled>, Batch)>) {
+    let _span = info_span!(target: "zuwai", "unpack").entered();
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(mut batch) = next else { return };

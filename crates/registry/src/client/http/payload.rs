@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::mpsc;
+use tracing::info_span;
 
 use crate::blob::BlobSource;
 
@@ -68,6 +69,7 @@ pub(super) async fn read_blob(source: Arc<dyn BlobSource>, from: u64, length: u6
     let (send, chunks) = mpsc::channel(CHUNKS_AHEAD);
     let (opened, open) = tokio::sync::oneshot::channel();
     tokio::task::spawn_blocking(move || {
+        let _span = info_span!(target: "zuwai", "push").entered();
         // Opening may mean fetching the blob first: no request waits for that.
         let mut reader = match source.open() {
             Ok(reader) => reader,
