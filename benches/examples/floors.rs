@@ -1,13 +1,16 @@
-//! What nobody can do without who builds on a base and copies into an image: inflating and hashing the base's layer and making
-//! its files; reading what is copied, making it again, hashing it and deflating it. Takes the layer's blob (a tar in gzip), a
-//! folder to make files in, and what is copied: absolute folders, or folders of the base. Prints a line for each floor: `floor`,
-//! `base` or `copies`, its name, seconds of processor, separated by tabs. Each is done once on one thread and remembers nothing.
+//! What nobody can do without who builds on a base and copies into an image: receiving, hashing and inflating the base's layer
+//! and making its files; reading what is copied, making it again, hashing it, deflating it and sending it away; finding and
+//! packing small files that a command made. Takes the layer's blob (a tar in gzip), a folder to make files in, and what is
+//! copied: absolute folders, or folders of the base. Prints a line for each floor: `floor`, `base`, `made` or `copies`, its name,
+//! seconds of processor, separated by tabs. Each is done once on one thread and remembers nothing.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read as _};
+use std::io::{self, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use flate2::bufread::MultiGzDecoder;
@@ -15,18 +18,22 @@ use libdeflater::{CompressionLvl, Compressor};
 use rustix::time::{ClockId, clock_gettime};
 use sha2::{Digest as _, Sha256};
 use zuwai_benches::floor::{self, Made};
-use zuwai_snapshot::{ApplyOptions, Ignore, RootFs, apply_tar};
+use zuwai_snapshot::{ApplyOptions, Change, ChangeKind, Ignore, RootFs, WriteOptions, apply_tar, write_tar};
 
 /// Bytes that are deflated together.
 const BLOCK: usize = 512 * 1024;
 /// Bytes of which it is found out whether deflating makes them shorter.
 const PIECE: usize = 4096;
+/// Files that a command makes.
+const SMALL_FILES: u32 = 50_000;
 
 fn main() {
     let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     let [blob, folder, copied @ ..] = paths.as_slice() else {
         panic!("a layer's blob, a folder to make files in, and the folders that are copied")
     };
+    fs::create_dir_all(folder).unwrap();
+    receive(blob, &folder.join("received"));
     tell("base", "SHA-256 of the blob", || floor::hash(std::slice::from_ref(blob)));
     let mut hashing = Duration::ZERO;
     let whole = spent(|| {
@@ -37,7 +44,7 @@ fn main() {
     print("base", "inflate", whole.saturating_sub(hashing));
     print("base", "SHA-256 of the tar", hashing);
     let model = folder.join("model");
-    fs::create_dir_all(&model).unwrap();
+    fs::create_dir(&model).unwrap();
     let root = RootFs::open(&model, Ignore::default()).unwrap();
     apply_tar(&mut MultiGzDecoder::new(open(blob)), &root, &ApplyOptions::default()).unwrap();
     for (number, from) in copied.iter().enumerate() {
@@ -50,6 +57,7 @@ fn main() {
     }
     let made = floor::take(&model);
     fs::remove_dir_all(&model).unwrap();
+    small_files(&folder.join("small"));
     let bare = folder.join("bare");
     fs::create_dir(&bare).unwrap();
     tell("base", "make folders and files", || floor::write_as_many(&made, &bare));
@@ -83,28 +91,91 @@ fn copies(from: &[PathBuf], folder: &Path) {
             if shorter { &mut other } else { &mut dense }.extend_from_slice(piece);
         }
     }
-    let hash = |parts: [&[u8]; 2]| {
-        let mut hash = Sha256::new();
-        parts.into_iter().flat_map(|part| part.chunks(BLOCK)).for_each(|piece| hash.update(piece));
-        std::hint::black_box(hash.finalize());
-    };
-    tell("copies", "SHA-256 of the tar", || hash([&dense, &other]));
+    tell("copies", "SHA-256 of the tar", || hash(&[&dense, &other]));
     let mut deflated = Vec::with_capacity(other.len());
+    tell("copies", "deflate what becomes shorter", || deflate(&other, &mut deflated));
+    tell("copies", "SHA-256 of the blob", || hash(&[&dense, &deflated]));
+    let path = folder.join("blob");
+    tell("copies", "write the blob", || {
+        let mut blob = File::create(&path).unwrap();
+        for piece in dense.chunks(BLOCK).chain(deflated.chunks(BLOCK)) {
+            blob.write_all(piece).unwrap();
+        }
+    });
+    send(&path);
+}
+
+/// The blob comes from a server on this machine, and is written to a file.
+fn receive(blob: &Path, to: &Path) {
+    let (mut file, mut copy) = (File::open(blob).unwrap(), File::create(to).unwrap());
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut stream = TcpStream::connect(server.local_addr().unwrap()).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| io::copy(&mut file, &mut server.accept().unwrap().0).unwrap());
+        tell("base", "receive the blob", || pass(&mut stream, &mut copy));
+    });
+    assert_eq!(fs::metadata(to).unwrap().len(), fs::metadata(blob).unwrap().len());
+    fs::remove_file(to).unwrap();
+}
+
+/// The blob goes to a server on this machine.
+fn send(blob: &Path) {
+    let mut file = File::open(blob).unwrap();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut stream = TcpStream::connect(server.local_addr().unwrap()).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| pass(&mut server.accept().unwrap().0, &mut io::sink()));
+        tell("copies", "send the blob", || {
+            pass(&mut file, &mut stream);
+            stream.shutdown(Shutdown::Both).unwrap();
+        });
+    });
+}
+
+fn pass(from: &mut dyn Read, to: &mut dyn Write) {
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let length = from.read(&mut buffer).unwrap();
+        if length == 0 {
+            return;
+        }
+        to.write_all(&buffer[..length]).unwrap();
+    }
+}
+
+/// Files that a command made are found, read, hashed as a tar and deflated.
+fn small_files(folder: &Path) {
+    fs::create_dir(folder).unwrap();
+    let paths: Vec<PathBuf> = (0..SMALL_FILES).map(|number| PathBuf::from(format!("/f{number:05}"))).collect();
+    let files: Vec<PathBuf> = paths.iter().map(|path| folder.join(path.strip_prefix("/").unwrap())).collect();
+    for (file, number) in files.iter().zip(1_000_000..) {
+        fs::write(file, format!("{number}\n")).unwrap();
+    }
+    let names = floor::names(folder);
+    tell("made", "look at all of it", || floor::look(&names));
+    tell("made", "read the files", || floor::copy(&files, &mut io::sink()));
+    let changes: Vec<Change> = paths.into_iter().map(|path| Change { path, kind: ChangeKind::Add }).collect();
+    let (mut tar, root) = (Vec::new(), RootFs::open(folder, Ignore::default()).unwrap());
+    write_tar(&changes, &root, &mut tar, &WriteOptions::default()).unwrap();
+    fs::remove_dir_all(folder).unwrap();
+    tell("made", "SHA-256 of the tar", || hash(&[&tar]));
+    let mut deflated = Vec::new();
+    tell("made", "deflate what becomes shorter", || deflate(&tar, &mut deflated));
+}
+
+fn hash(parts: &[&[u8]]) {
+    let mut hash = Sha256::new();
+    parts.iter().flat_map(|part| part.chunks(BLOCK)).for_each(|piece| hash.update(piece));
+    std::hint::black_box(hash.finalize());
+}
+
+fn deflate(plain: &[u8], to: &mut Vec<u8>) {
     let mut compressor = Compressor::new(CompressionLvl::new(5).unwrap());
     let mut room = vec![0; compressor.deflate_compress_bound(BLOCK)];
-    tell("copies", "deflate what becomes shorter", || {
-        for block in other.chunks(BLOCK) {
-            let length = compressor.deflate_compress(block, &mut room).unwrap();
-            deflated.extend_from_slice(&room[..length]);
-        }
-    });
-    tell("copies", "SHA-256 of the blob", || hash([&dense, &deflated]));
-    tell("copies", "write the blob", || {
-        let mut blob = File::create(folder.join("blob")).unwrap();
-        for piece in dense.chunks(BLOCK).chain(deflated.chunks(BLOCK)) {
-            io::Write::write_all(&mut blob, piece).unwrap();
-        }
-    });
+    for block in plain.chunks(BLOCK) {
+        let length = compressor.deflate_compress(block, &mut room).unwrap();
+        to.extend_from_slice(&room[..length]);
+    }
 }
 
 /// Where the files lie that were taken from there.
@@ -135,10 +206,10 @@ fn inflate(blob: &Path, each: &mut dyn FnMut(&[u8])) {
     }
 }
 
-/// What this process spent on it, user and system.
+/// What this thread spent on it, user and system.
 fn spent(work: impl FnOnce()) -> Duration {
     let now = || {
-        let time = clock_gettime(ClockId::ProcessCPUTime);
+        let time = clock_gettime(ClockId::ThreadCPUTime);
         Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
     };
     let before = now();

@@ -35,14 +35,16 @@ impl Floors {
         let copied = SUBJECTS.iter().find(|subject| subject.letter == 'd').context("there is no build d")?;
         copied.context(&context)?;
         let mut columns = Vec::new();
-        let mut add = |names: [&'static str; 2], told: &str| {
-            for (part, name) in ["base", "copies"].into_iter().zip(names) {
+        let mut add = |names: &[(&str, &'static str)], told: &str| {
+            for (part, name) in names {
                 columns.push(Column { name, parts: parts(told, part)? });
             }
             anyhow::Ok(())
         };
-        add(["debian", "copied by d"], &run(binary, &program, Base::Debian, &context, &["/context"])?)?;
-        add(["fat", "copied by e"], &run(binary, &program, Base::Fat, &context, &MADE_OF_FAT)?)?;
+        let told = run(binary, &program, Base::Debian, &context, &["/context"])?;
+        add(&[("base", "debian"), ("copies", "copied by d")], &told)?;
+        let told = run(binary, &program, Base::Fat, &context, &MADE_OF_FAT)?;
+        add(&[("base", "fat"), ("made", "made by c"), ("copies", "copied by e")], &told)?;
         Ok(Floors { columns })
     }
 
@@ -64,15 +66,14 @@ impl Floors {
         table
     }
 
-    /// The sum for a cold build, with what its own commands took by the clock (they wait for nobody here); `None` where it was not
-    /// measured.
+    /// The sum for a cold build, with what its own commands took; `None` where the subject names none.
     pub(super) fn of(&self, row: &Row) -> Option<f64> {
         let Subject { floors, .. } = row.subject;
-        let commands = row.built.phases.get("Command: RUN").copied().unwrap_or_default();
-        let mut sum = commands;
+        let mut sum = row.built.commands();
         for (name, looks) in *floors {
-            let column = self.columns.iter().find(|column| column.name == *name)?;
-            sum += column.parts.iter().map(|(what, took)| if what == LOOK { took * looks } else { *took }).sum::<f64>();
+            let column = self.columns.iter().find(|column| column.name == *name);
+            let parts = &column.unwrap_or_else(|| panic!("{name} is no column of the floors")).parts;
+            sum += parts.iter().map(|(what, took)| if what == LOOK { took * looks } else { *took }).sum::<f64>();
         }
         (!floors.is_empty()).then_some(sum)
     }

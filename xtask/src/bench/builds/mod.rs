@@ -6,6 +6,7 @@ mod buildah;
 mod buildkit;
 pub(super) mod cost;
 mod floors;
+mod idle;
 mod picture;
 mod report;
 mod subject;
@@ -46,6 +47,8 @@ pub(crate) fn run(words: &[String]) -> Result<Vec<Table>> {
     let bench = Bench::new()?;
     let floors = Floors::measure(&bench.binary)?;
     eprintln!("{}", floors.table());
+    let idle = idle::measure(&bench)?;
+    eprintln!("{idle}");
     let mut rows = Vec::new();
     for subject in &wanted {
         eprintln!("xtask: {}) {}", subject.letter, subject.about);
@@ -59,7 +62,14 @@ pub(crate) fn run(words: &[String]) -> Result<Vec<Table>> {
     if words.is_empty() {
         picture::keep(&rows)?;
     }
-    Ok(vec![report::costs(&rows, &floors), floors.table(), report::movements(&rows), report::phases(&rows)])
+    Ok(vec![
+        report::costs(&rows, &floors),
+        floors.table(),
+        report::processor(&rows),
+        report::movements(&rows),
+        report::clock(&rows),
+        idle,
+    ])
 }
 
 /// What all rows need.
@@ -82,8 +92,17 @@ struct Built {
     requests: usize,
     /// Bytes of the layers that the build made.
     layers: Vec<u64>,
-    /// Seconds by phase, as zuwai itself tells them.
-    phases: BTreeMap<String, f64>,
+    /// Seconds by the clock, as zuwai itself tells them under Kaniko's names.
+    clock: BTreeMap<String, f64>,
+    /// Seconds of processor by what zuwai worked for, as it tells them; the commands of the Dockerfile are the rest.
+    processor: BTreeMap<String, f64>,
+}
+
+impl Built {
+    /// Seconds of processor that the commands took.
+    fn commands(&self) -> f64 {
+        self.cost.cpu - self.processor.values().sum::<f64>()
+    }
 }
 
 impl Bench {
@@ -97,6 +116,11 @@ impl Bench {
             of_bases.extend(base.known()?.into_iter().flat_map(|known| known.diff_ids));
         }
         Ok(Self { registry, meter, binary, measure, of_bases })
+    }
+
+    /// Where zuwai finds the registry.
+    fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.meter.port())
     }
 
     fn rows(&self, subject: &'static Subject) -> Result<Vec<Row>> {
@@ -149,7 +173,7 @@ impl Bench {
         let scratch = Scratch::new()?;
         let context = scratch.folder("context")?;
         subject.context(&context)?;
-        let cache = format!("--cache-repo=127.0.0.1:{}/zuwai-{}/cache", self.meter.port(), subject.letter);
+        let cache = format!("--cache-repo={}/zuwai-{}/cache", self.host(), subject.letter);
         let flags = ["--cache=true".to_owned(), "--cache-copy-layers".to_owned(), cache];
         let name = |word: &str| format!("zuwai-{}:{word}", subject.letter);
         self.build(subject, &context, &name("first"), &flags)?;
@@ -164,7 +188,7 @@ impl Bench {
         let executor = Executor::on_a_disk(&self.binary, DISK)?;
         let scratch = Scratch::new()?;
         let out = scratch.folder("out")?;
-        let host = format!("127.0.0.1:{}", self.meter.port());
+        let host = self.host();
         let arguments = [
             "/out/measured.json".to_owned(),
             "/kaniko/executor".to_owned(),
@@ -184,12 +208,14 @@ impl Bench {
             .run(arguments.iter().chain(flags))?
             .success()
             .with_context(|| format!("zuwai builds {}", subject.letter))?;
+        let (clock, processor) = phases(&out.join("phases.json"))?;
         Ok(Built {
             cost: Cost::read(&out.join("measured.json"))?,
             traffic: self.meter.take(),
             requests: self.registry.requests().len() - asked,
             layers: self.layers(name)?,
-            phases: phases(&out.join("phases.json"))?,
+            clock,
+            processor,
         })
     }
 
@@ -216,11 +242,21 @@ fn cheapest<T>(all: Vec<T>, cost: impl Fn(&T) -> Cost) -> Result<T> {
     all.into_iter().min_by(|one, other| cost(one).cpu.total_cmp(&cost(other).cpu)).context("it was not built")
 }
 
-/// Kaniko's benchmark file: nanoseconds by category.
-fn phases(path: &Path) -> Result<BTreeMap<String, f64>> {
+/// What zuwai's benchmark file tells, nanoseconds by category: by the clock, and of the processor for zuwai itself.
+fn phases(path: &Path) -> Result<(BTreeMap<String, f64>, BTreeMap<String, f64>)> {
     let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
     let value: Value = serde_json::from_slice(&text).with_context(|| format!("{} is no JSON", path.display()))?;
     let categories = value.as_object().with_context(|| format!("{} is no table", path.display()))?;
-    let seconds = |value: &Value| value.as_f64().unwrap_or_default() / 1e9;
-    Ok(categories.iter().map(|(name, value)| (name.clone(), seconds(value))).collect())
+    let (mut clock, mut processor) = (BTreeMap::new(), BTreeMap::new());
+    for (name, value) in categories {
+        let seconds = value.as_f64().with_context(|| format!("{name} is no number"))? / 1e9;
+        match name.strip_prefix("Processor: ") {
+            // Counted in ticks, where the measure around it is exact.
+            Some("commands") => {}
+            Some(part) => drop(processor.insert(part.to_owned(), seconds)),
+            None => drop(clock.insert(name.clone(), seconds)),
+        }
+    }
+    ensure!(!processor.is_empty(), "{} tells nothing of the processor", path.display());
+    Ok((clock, processor))
 }

@@ -72,7 +72,7 @@ pub(super) fn line(row: &Row) -> String {
     let (own, buildah, buildkit) = (row.built.cost.cpu, row.buildah.cost.cpu, row.buildkit.cost.cpu);
     let mut text = format!(
         "   {}: CPU {own:.2} s, {:.2} of buildah's {buildah:.2} s and {:.2} of BuildKit's {buildkit:.2} s; peak {} MiB; layers \
-         {:?}, {:?}, {:?}; seconds:",
+         {:?}, {:?}, {:?}; processor:",
         row.name(),
         own / buildah,
         own / buildkit,
@@ -81,7 +81,7 @@ pub(super) fn line(row: &Row) -> String {
         row.buildah.layers,
         row.buildkit.layers,
     );
-    for (name, seconds) in &row.built.phases {
+    for (name, seconds) in &row.built.processor {
         let _ = write!(text, "  {name} {seconds:.2}");
     }
     text
@@ -158,15 +158,36 @@ pub(super) fn movements(rows: &[Row]) -> Table {
     table
 }
 
-/// Where zuwai's seconds went.
-pub(super) fn phases(rows: &[Row]) -> Table {
-    let mut names: Vec<&str> = rows.iter().flat_map(|row| row.built.phases.keys().map(String::as_str)).collect();
+/// What the processor worked for, in the order in which a build comes to it.
+const PARTS: [&str; 12] =
+    ["transfer", "pull", "inflate", "unpack", COMMANDS, "look", "copy", "hash", "pack", "compress", "push", "other"];
+const COMMANDS: &str = "commands";
+
+/// Where zuwai's processor time went.
+pub(super) fn processor(rows: &[Row]) -> Table {
+    let mut table = Table::new(&["processor time of"]);
+    table.headings.extend(PARTS.iter().map(|&part| part.to_owned()));
+    for row in rows {
+        let cell = |part: &&str| {
+            let spent =
+                if *part == COMMANDS { Some(row.built.commands()) } else { row.built.processor.get(*part).copied() };
+            // Less is the noise of the clocks.
+            spent.filter(|spent| *spent >= 5e-4).map(seconds).unwrap_or_default()
+        };
+        table.rows.push(std::iter::once(row.name()).chain(PARTS.iter().map(cell)).collect());
+    }
+    table
+}
+
+/// Where zuwai's time went by the clock.
+pub(super) fn clock(rows: &[Row]) -> Table {
+    let mut names: Vec<&str> = rows.iter().flat_map(|row| row.built.clock.keys().map(String::as_str)).collect();
     names.sort_unstable();
     names.dedup();
-    let mut table = Table::new(&["build"]);
+    let mut table = Table::new(&["time of"]);
     table.headings.extend(names.iter().map(|&name| name.to_owned()));
     for row in rows {
-        let cell = |name: &&str| row.built.phases.get(*name).map(|time| seconds(*time)).unwrap_or_default();
+        let cell = |name: &&str| row.built.clock.get(*name).map(|time| seconds(*time)).unwrap_or_default();
         let cells = std::iter::once(row.name()).chain(names.iter().map(cell));
         table.rows.push(cells.collect());
     }
@@ -187,7 +208,7 @@ pub(super) fn keep(rows: &[Row], floors: &Floors) -> Result<()> {
                 "floors": floors.of(row).filter(|_| row.state == State::Cold),
                 "zuwai": {
                     "cost": cost(&built.cost), "down": traffic.down, "up": traffic.up, "requests": built.requests,
-                    "layers": built.layers, "phases": built.phases,
+                    "layers": built.layers, "clock": built.clock, "processor": built.processor, "commands": built.commands(),
                 },
                 "buildah": {"cost": cost(&row.buildah.cost), "layers": row.buildah.layers},
                 "buildkit": {"cost": cost(&row.buildkit.cost), "layers": row.buildkit.layers},

@@ -74,7 +74,8 @@ pub(crate) const SUBJECTS: [Subject; 6] = [
         lay: nothing,
         repeats: 2,
         change: None,
-        floors: &[("fat", 2.0)],
+        // The second look finds half of them.
+        floors: &[("fat", 2.0), ("made by c", 1.5)],
         cpu_limit: Some(0.25),
         peak_limit: Some(96),
         warm_limit: None,
