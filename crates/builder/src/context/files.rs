@@ -120,7 +120,7 @@ impl FilesError {
 }
 
 const CONTEXT: &str = "the build context";
-const NAMED: &str = "the context that --from names";
+const NAMED: &str = "the named context";
 const ELSEWHERE: &str = "the stage or image that --from names";
 
 /// All files that the sources name, in the order of the sources. `ignore` is given for the build context, and `None` for
