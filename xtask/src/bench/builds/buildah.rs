@@ -38,6 +38,7 @@ impl Buildah {
         std::fs::write(&registries, format!("unqualified-search-registries = [\"docker.io\"]\n{mirrors}"))
             .context("write registries.conf")?;
         let policy = policy.display().to_string();
+        super::have_memory()?;
         let built = self.step(
             &registries,
             &["bud", "--isolation=chroot", "--layers", "--pull", "--signature-policy", &policy, "--tag", "built"],

@@ -35,6 +35,7 @@ impl BuildKit {
         let destination = format!("{}/{name}", registry.host());
         let busy = self.daemon(registry, || {
             let build = ["build", "--network=host", "--progress=plain", "--pull", "--tag", &destination];
+            super::have_memory()?;
             clients = self.client(&build, Some(context))?.then(self.client(&["push", "--quiet", &destination], None)?);
             Ok(())
         })?;

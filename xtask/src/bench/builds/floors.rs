@@ -27,6 +27,15 @@ struct Column {
     parts: Vec<(String, f64)>,
 }
 
+impl Column {
+    /// Of each part what took less: the rest is somebody else's doing.
+    fn take_less(&mut self, others: Vec<(String, f64)>) {
+        for ((_, took), (_, other)) in self.parts.iter_mut().zip(others) {
+            *took = took.min(other);
+        }
+    }
+}
+
 impl Floors {
     pub(super) fn measure(binary: &Path) -> Result<Floors> {
         let program = cargo::build_example("zuwai-benches", "floors")?;
@@ -34,17 +43,23 @@ impl Floors {
         let context = scratch.folder("context")?;
         let copied = SUBJECTS.iter().find(|subject| subject.letter == 'd').context("there is no build d")?;
         copied.context(&context)?;
-        let mut columns = Vec::new();
+        let mut columns: Vec<Column> = Vec::new();
         let mut add = |names: &[(&str, &'static str)], told: &str| {
             for (part, name) in names {
-                columns.push(Column { name, parts: parts(told, part)? });
+                let parts = parts(told, part)?;
+                match columns.iter_mut().find(|column| column.name == *name) {
+                    Some(column) => column.take_less(parts),
+                    None => columns.push(Column { name, parts }),
+                }
             }
             anyhow::Ok(())
         };
-        let told = run(binary, &program, Base::Debian, &context, &["/context"])?;
-        add(&[("base", "debian"), ("copies", "copied by d")], &told)?;
-        let told = run(binary, &program, Base::Fat, &context, &MADE_OF_FAT)?;
-        add(&[("base", "fat"), ("made", "made by c"), ("copies", "copied by e")], &told)?;
+        for _ in 0..2 {
+            let told = run(binary, &program, Base::Debian, &context, &["/context"])?;
+            add(&[("base", "debian"), ("copies", "copied by d")], &told)?;
+            let told = run(binary, &program, Base::Fat, &context, &MADE_OF_FAT)?;
+            add(&[("base", "fat"), ("made", "made by c"), ("copies", "copied by e")], &told)?;
+        }
         Ok(Floors { columns })
     }
 
@@ -94,6 +109,7 @@ fn run(binary: &Path, program: &Path, base: Base, context: &Path, copied: &[&str
     let container = executor.container().entrypoint("/lab/floors").mount(program, "/lab/floors");
     let container = container.mount(&layer, "/layer").mount(context, "/context");
     let words = ["/layer", "/floors"].iter().chain(copied);
+    super::have_memory()?;
     Ok(container.time_limit(Duration::from_mins(10)).run(words)?.success().context("the floors")?.out())
 }
 

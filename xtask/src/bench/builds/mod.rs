@@ -29,6 +29,7 @@ use self::cost::Cost;
 use self::floors::Floors;
 use self::report::{Peer, Row, State};
 use self::subject::{SUBJECTS, Subject};
+use super::machine;
 use super::table::Table;
 use crate::cargo;
 
@@ -81,6 +82,9 @@ struct Bench {
     /// Digests of the tars of all layers of the bases.
     of_bases: Vec<String>,
 }
+
+/// What a build makes of memory at most: files, and the disk below them.
+const MEMORY: u64 = 12 << 30;
 
 /// What a row may write: the fat base, what it makes of it, and room to spare.
 const DISK: u64 = 12 << 30;
@@ -199,6 +203,7 @@ impl Bench {
             format!("--insecure-registry={host}"),
             "--skip-default-registry-fallback".to_owned(),
         ];
+        have_memory()?;
         let asked = self.registry.requests().len();
         self.meter.take();
         let container = executor.container().entrypoint("/lab/measure").mount(&self.measure, "/lab/measure");
@@ -235,6 +240,11 @@ impl Bench {
         ensure!(!sizes.is_empty(), "the image {name} has no layer of its own");
         Ok(sizes)
     }
+}
+
+/// To be done before anything that is measured.
+fn have_memory() -> Result<()> {
+    machine::have_memory(MEMORY)
 }
 
 /// The one that took the least processor time: what is more is somebody else's doing.

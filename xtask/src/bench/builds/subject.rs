@@ -59,7 +59,7 @@ pub(crate) const SUBJECTS: [Subject; 6] = [
         dockerfile: "FROM fat:12\nRUN touch /srv/1\nRUN touch /srv/2\nRUN touch /srv/3\nRUN touch /srv/4\nRUN touch /srv/5\n\
                      RUN touch /srv/6\nRUN touch /srv/7\nRUN touch /srv/8\nRUN touch /srv/9\nRUN touch /srv/10\n",
         lay: nothing,
-        repeats: 2,
+        repeats: 3,
         change: Some(Change::Words("/srv/10", "/srv/11")),
         floors: &[("fat", 10.0)],
         cpu_limit: Some(0.22),
@@ -72,7 +72,7 @@ pub(crate) const SUBJECTS: [Subject; 6] = [
         dockerfile: "FROM fat:12\nRUN mkdir /many && cd /many && seq 1000000 1049999 | split --lines=1 --suffix-length=4 - f\n\
                      RUN cd /many && ls | awk 'NR % 2' | xargs rm\n",
         lay: nothing,
-        repeats: 2,
+        repeats: 3,
         change: None,
         // The second look finds half of them.
         floors: &[("fat", 2.0), ("made by c", 1.5)],
@@ -99,7 +99,7 @@ pub(crate) const SUBJECTS: [Subject; 6] = [
                      /usr/lib/python3 /made/ && du -sm /made\nRUN echo made > /made/made\nFROM debian:12\n\
                      COPY --from=make /made /made\nRUN echo done > /done\n",
         lay: nothing,
-        repeats: 2,
+        repeats: 3,
         change: Some(Change::Words("RUN echo made", "RUN echo made again")),
         floors: &[("fat", 0.0), ("debian", 1.0), ("copied by e", 0.0)],
         cpu_limit: Some(0.22),
