@@ -8,23 +8,12 @@ use rustix::time::{ClockId, clock_gettime};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-/// The spans, with what they are called in the table.
-const PARTS: [(&str, &str); 10] = [
-    ("transfer", "Processor: transfer"),
-    ("pull", "Processor: pull"),
-    ("inflate", "Processor: inflate"),
-    ("unpack", "Processor: unpack"),
-    ("look", "Processor: look"),
-    ("copy", "Processor: copy"),
-    ("hash", "Processor: hash"),
-    ("pack", "Processor: pack"),
-    ("compress", "Processor: compress"),
-    ("push", "Processor: push"),
-];
+/// The spans.
+const PARTS: [&str; 10] = ["transfer", "pull", "inflate", "unpack", "look", "copy", "hash", "pack", "compress", "push"];
 /// What no span is about.
-const OTHER: &str = "Processor: other";
+const OTHER: &str = "other";
 /// What the processes took that were started: commands, credential helpers.
-const COMMANDS: &str = "Processor: commands";
+const COMMANDS: &str = "commands";
 
 static SPENT: [AtomicU64; PARTS.len()] = [const { AtomicU64::new(0) }; PARTS.len()];
 
@@ -54,10 +43,14 @@ pub(crate) fn count() {
     let _ = tracing::subscriber::set_global_default(Processor);
 }
 
-/// What was spent, by part.
-pub(crate) fn spent() -> Vec<(&'static str, Duration)> {
-    let parts = PARTS.iter().zip(&SPENT).map(|((_, name), spent)| (*name, spent.load(Ordering::Relaxed)));
-    let mut all: Vec<_> = parts.map(|(name, spent)| (name, Duration::from_nanos(spent))).collect();
+/// What was spent, by what it is called in the table.
+pub(crate) fn spent() -> impl Iterator<Item = (String, Duration)> {
+    by_part().into_iter().map(|(part, spent)| (format!("Processor: {part}"), spent))
+}
+
+fn by_part() -> Vec<(&'static str, Duration)> {
+    let spent = |spent: &AtomicU64| Duration::from_nanos(spent.load(Ordering::Relaxed));
+    let mut all: Vec<_> = PARTS.into_iter().zip(SPENT.iter().map(spent)).collect();
     let known = all.iter().map(|(_, spent)| *spent).sum();
     all.push((OTHER, Duration::from_nanos(nanoseconds(ClockId::ProcessCPUTime)).saturating_sub(known)));
     all.extend(of_children().map(|spent| (COMMANDS, spent)));
@@ -116,7 +109,7 @@ impl Subscriber for Processor {
 }
 
 fn part(metadata: &Metadata<'_>) -> Option<usize> {
-    PARTS.iter().position(|(span, _)| *span == metadata.name())
+    PARTS.iter().position(|part| *part == metadata.name())
 }
 
 #[cfg(test)]
@@ -150,16 +143,16 @@ mod tests {
                 let _foreign = info_span!(target: "other", "unpack").entered();
             });
         });
-        let all = spent();
-        let (unpack, look) = (part_of(&all, "Processor: unpack"), part_of(&all, "Processor: look"));
+        let all = by_part();
+        let (unpack, look) = (part_of(&all, "unpack"), part_of(&all, "look"));
         assert!(unpack > Duration::ZERO && unpack < look && look <= Duration::from_millis(125), "{all:?}");
-        assert_eq!(part_of(&all, "Processor: pack"), Duration::ZERO);
+        assert_eq!(part_of(&all, "pack"), Duration::ZERO);
     }
 
     #[test]
     fn what_children_did_is_the_commands() {
         let mut child = std::process::Command::new("sh");
         assert!(child.args(["-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"]).status().unwrap().success());
-        assert!(part_of(&spent(), COMMANDS) >= Duration::from_millis(10));
+        assert!(part_of(&by_part(), COMMANDS) >= Duration::from_millis(10));
     }
 }

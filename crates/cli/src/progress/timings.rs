@@ -63,9 +63,9 @@ impl<'a> Timings<'a> {
             *sums.entry(name).or_default() += *time;
         }
         sums.insert(TOTAL, self.start.elapsed());
-        sums.extend(processor::spent());
         let nanoseconds = |time: &Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let table: BTreeMap<_, _> = sums.iter().map(|(name, time)| (*name, nanoseconds(time))).collect();
+        let sums = sums.into_iter().map(|(name, time)| (name.to_owned(), time)).chain(processor::spent());
+        let table: BTreeMap<_, _> = sums.map(|(name, time)| (name, nanoseconds(&time))).collect();
         std::fs::write(path, serde_json::to_string(&table)?)
     }
 
