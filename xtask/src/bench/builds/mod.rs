@@ -263,8 +263,13 @@ fn phases(path: &Path) -> Result<(BTreeMap<String, f64>, BTreeMap<String, f64>)>
         match name.strip_prefix("Processor: ") {
             // Counted in ticks, where the measure around it is exact.
             Some("commands") => {}
-            Some(part) => drop(processor.insert(part.to_owned(), seconds)),
-            None => drop(clock.insert(name.clone(), seconds)),
+            Some(part) => {
+                ensure!(report::PARTS.contains(&part), "the table has no column for the processor's {part}");
+                processor.insert(part.to_owned(), seconds);
+            }
+            None => {
+                clock.insert(name.clone(), seconds);
+            }
         }
     }
     ensure!(!processor.is_empty(), "{} tells nothing of the processor", path.display());

@@ -159,7 +159,7 @@ pub(super) fn movements(rows: &[Row]) -> Table {
 }
 
 /// What the processor worked for, in the order in which a build comes to it.
-const PARTS: [&str; 12] =
+pub(super) const PARTS: [&str; 12] =
     ["transfer", "pull", "inflate", "unpack", COMMANDS, "look", "copy", "hash", "pack", "compress", "push", "other"];
 const COMMANDS: &str = "commands";
 
