@@ -20,8 +20,8 @@ pub(crate) fn describe() -> Result<String> {
     ))
 }
 
-/// Touches the memory that is free, up to so many bytes, and lets go of it again. A virtual machine gives free memory back to its
-/// host, and who touches it next pays for that: a file is made at half the price right after another.
+/// Touches the memory that is free, up to so many bytes, and lets go of it again. A virtual machine may give free memory back
+/// to its host, and who touches it next pays for that.
 pub(crate) fn have_memory(most: u64) -> Result<()> {
     let memory = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
     let free = kilobytes(&memory, "MemFree").context("/proc/meminfo tells no MemFree")? << 10;
