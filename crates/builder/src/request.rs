@@ -42,6 +42,9 @@ pub struct BuildRequest {
     pub platform_given: bool,
     /// How changes of the root filesystem are found.
     pub snapshot_mode: SnapshotMode,
+    /// Whether the kernel is asked to tell which folders commands touch (see [`Scope::Watched`](zuwai_snapshot::Scope)), so
+    /// that the look after each of several commands need not ask for every file. The look after the last one does.
+    pub watch_folders: bool,
     /// One layer for the whole stage instead of one for each instruction.
     pub single_snapshot: bool,
     /// How layers made by this build are compressed.

@@ -91,6 +91,17 @@ struct Live {
     applied: usize,
 }
 
+/// What to do about changes that the kernel did not tell of when they happened.
+fn missed(first: &Path, count: usize) -> String {
+    let more = if count > 1 { format!(" and {} more", count - 1) } else { String::new() };
+    format!(
+        "the kernel did not tell that an earlier command changed {}{more}: the image has it, in a later layer than it should, and \
+         earlier layers that went into the cache lack it; build with --watch-folders=false, and say to the authors of zuwai \
+         what filesystem this is",
+        first.display()
+    )
+}
+
 struct StageBuilder<'a> {
     shop: &'a Workshop<'a>,
     plan: &'a Plan<'a>,
@@ -165,6 +176,7 @@ impl<'a> StageBuilder<'a> {
             if whole.is_none() {
                 let scope = self.carry_out(placed, &action, done)?.map_err(at)?;
                 if !self.shop.request.single_snapshot {
+                    let scope = self.narrow(scope, number, &instructions);
                     self.pack(&scope, number)?;
                     self.remember(created_by, false);
                     continue;
@@ -181,6 +193,23 @@ impl<'a> StageBuilder<'a> {
             self.history[row].empty_layer = false;
         }
         self.finish(done)
+    }
+
+    /// Where a look after an instruction is at everything, it may be at what the kernel told of if more such looks follow: the
+    /// last one is at everything, and two in between are worth the watches.
+    fn narrow(&self, scope: Scope, number: usize, instructions: &[&Placed]) -> Scope {
+        if scope != Scope::Everywhere || !self.shop.request.watch_folders {
+            return scope;
+        }
+        let runs = |&(number, placed): &(usize, &&Placed)| placed.demands().is_some() && !self.is_cached(number);
+        let all = (1..).zip(instructions).filter(runs).count();
+        let follow = (1..).zip(instructions).skip(number).filter(runs).count();
+        if all > 2 && follow > 0 { Scope::Watched } else { scope }
+    }
+
+    /// Whether the step's layer is in the cache.
+    fn is_cached(&self, number: usize) -> bool {
+        self.shop.cache.as_ref().is_some_and(|cache| cache.layer(self.planned.index, number).is_some())
     }
 
     /// The layer of the whole stage, where a stage makes one and the cache has it.
@@ -343,6 +372,9 @@ impl<'a> StageBuilder<'a> {
         }
         let begin = Instant::now();
         let changes = live.snapshotter.changes(&live.root, scope)?;
+        if let [first, ..] = live.snapshotter.missed() {
+            self.observer.event(&Event::Warning { text: &missed(first, live.snapshotter.missed().len()) });
+        }
         let looking = begin.elapsed();
         let begin = Instant::now();
         let writer = LayerWriter::new(&self.shop.blobs, self.shop.request.compression, self.format);

@@ -353,6 +353,14 @@ pub(crate) static FLAGS: &[Flag] = &[
         "How changes are found: full is exact, redo trusts time and size, time trusts the time alone [default: full]",
     ),
     flag(
+        "watch-folders",
+        Switch(true),
+        Works,
+        Layers,
+        "Have the kernel tell which folders a command touched, where several follow each other, and ask for every file after \
+         the last one alone",
+    ),
+    flag(
         "single-snapshot",
         Switch(false),
         Works,
@@ -540,7 +548,7 @@ mod tests {
             skip-default-registry-fallback tarPath whitelist-var-run snapshotMode customPlatform";
         let fork = "pre-cleanup preserve-context materialize annotation credential-helpers image-format secret dryrun";
         let own = "explain-cache cache-mounts cache-mounts-dir cache-mounts-size tag isolation ssh source-image platform \
-            build-context";
+            build-context watch-folders";
         let known: BTreeSet<_> = FLAGS.iter().map(|flag| flag.name).collect();
         let wanted: BTreeSet<_> = [kaniko, fork, own].into_iter().flat_map(str::split_whitespace).collect();
         assert_eq!(known, wanted);

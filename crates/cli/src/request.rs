@@ -98,6 +98,7 @@ pub(crate) fn wanted(
             .text("snapshot-mode")
             .map_or(Ok(zuwai_snapshot::SnapshotMode::default()), str::parse)
             .map_err(|error| UsageError::new(format!("--snapshot-mode: {error}")))?,
+        watch_folders: values.switch("watch-folders"),
         single_snapshot: values.switch("single-snapshot"),
         materialize: values.switch("materialize"),
         compression,

@@ -31,8 +31,15 @@ pub enum ChangeKind {
 /// Where a look looks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// The whole root filesystem.
+    /// The whole root filesystem: every entry is asked for.
     Everywhere,
+    /// The whole root filesystem, of which the kernel may say where anything happened at all (inotify(7)): what else is there is
+    /// not asked for. Only of use from the second such look on, and only promised what it is where a look [`Everywhere`] comes
+    /// after the last of them: that one finds what was not told, if there is such a thing ([`Snapshotter::missed`]).
+    ///
+    /// [`Everywhere`]: Scope::Everywhere
+    /// [`Snapshotter::missed`]: crate::Snapshotter::missed
+    Watched,
     /// These image paths and the folders above them, and nothing below them. The paths name what is meant without links,
     /// as [`copy()`](crate::copy()) and [`RootFs::make_dirs`](crate::RootFs::make_dirs) return them.
     Paths(Vec<PathBuf>),

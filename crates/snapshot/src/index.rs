@@ -157,6 +157,8 @@ pub(crate) struct Index {
     /// How many numbers were given out, the dead among them.
     len: u32,
     dead: u32,
+    /// How often all numbers were given out anew.
+    numbering: u32,
     names: Arena,
     tags: Vec<u8>,
     slots: Vec<u32>,
@@ -192,6 +194,7 @@ impl Index {
             nodes: Vec::new(),
             len: 0,
             dead: 0,
+            numbering: 0,
             names: Arena::default(),
             tags: vec![FREE; 64],
             slots: vec![0; 64],
@@ -226,6 +229,11 @@ impl Index {
             *place += 1;
         }
         Some(Children { all, ends })
+    }
+
+    /// How often entries were given other numbers.
+    pub(crate) fn numbering(&self) -> u32 {
+        self.numbering
     }
 
     /// How many numbers were given out.
@@ -392,7 +400,7 @@ impl Index {
     }
 
     fn pack(&mut self) {
-        let mut packed = Self { hasher: self.hasher.clone(), ..Self::new() };
+        let mut packed = Self { hasher: self.hasher.clone(), numbering: self.numbering + 1, ..Self::new() };
         packed.shapes = self.shapes.clone();
         packed.attributes = self.attributes.clone();
         let mut moved = vec![DEAD; self.len as usize];

@@ -1,7 +1,7 @@
 //! The snapshotter: an index of the tree, compared with the tree by the rule of its mode.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -9,8 +9,9 @@ use tracing::info_span;
 
 use crate::index::{Id, Index, NO_HASH, Node, ROOT, Shape, UNKNOWN, low};
 use crate::journal::{Card, What};
-use crate::look::{self, Rules, Seen};
+use crate::look::{self, Audit, Rules, Seen};
 use crate::metadata::Stat;
+use crate::watch::Watch;
 use crate::{Applied, Change, Result, RootFs, Scope, SnapshotMode, Snapshotter, Written, clock};
 
 /// The snapshotter behind every [`SnapshotMode`].
@@ -23,6 +24,18 @@ pub(crate) struct Indexed {
     safe_before: AtomicI64,
     /// The latest ctime that was seen.
     newest: i128,
+    watching: Watching,
+    /// See [`Snapshotter::missed`].
+    missed: Vec<PathBuf>,
+}
+
+/// Whether the kernel tells what happens in the tree.
+enum Watching {
+    /// Nobody asked it to, or what it told is worth nothing any more.
+    NotYet,
+    Yes(Watch),
+    /// It does not, or not of so many folders.
+    No,
 }
 
 impl Indexed {
@@ -33,6 +46,8 @@ impl Indexed {
             trusted: OnceLock::new(),
             safe_before: AtomicI64::new(i64::MIN),
             newest: i128::MIN,
+            watching: Watching::NotYet,
+            missed: Vec::new(),
         }
     }
 
@@ -56,6 +71,44 @@ impl Indexed {
             safe_before: self.safe_before.load(Ordering::Relaxed),
             hash_from,
         }
+    }
+
+    /// Looks at what the kernel told of, or at everything and has it tell from then on.
+    fn look_watched(&mut self, root: &RootFs, rules: Rules) -> Result<Seen> {
+        let index = &mut self.index;
+        if let Watching::Yes(watch) = &mut self.watching
+            && watch.holds(index)
+            && watch.listen()
+            && let Some(seen) = look::told(index, root, rules, watch)?
+        {
+            if watch.is_refused() {
+                self.watching = Watching::No;
+            }
+            return Ok(Seen { newest: self.newest.max(seen.newest), ..seen });
+        }
+        if !matches!(self.watching, Watching::No) {
+            self.watching = Watch::begin(index).map_or(Watching::No, Watching::Yes);
+        }
+        let Watching::Yes(watch) = &mut self.watching else { return look::everywhere(index, root, rules, None) };
+        let seen = look::watching(index, root, rules, watch)?;
+        if watch.is_refused() {
+            self.watching = Watching::No;
+        }
+        Ok(seen)
+    }
+
+    /// Looks at everything. Whoever was told what happens is not told any more.
+    fn look_everywhere(&mut self, root: &RootFs, rules: Rules) -> Result<Seen> {
+        let index = &mut self.index;
+        let audit = match std::mem::replace(&mut self.watching, Watching::NotYet) {
+            Watching::Yes(mut watch) => (watch.holds(index) && watch.listen()).then(|| Audit::new(index, &watch)),
+            Watching::NotYet => None,
+            Watching::No => {
+                self.watching = Watching::No;
+                None
+            }
+        };
+        look::everywhere(index, root, rules, audit.as_ref())
     }
 
     /// The number of a folder, taken up as unknown with the folders above it where it is not known.
@@ -104,6 +157,7 @@ impl Snapshotter for Indexed {
         // Nobody else will compute the hashes of a starting point.
         let rules = self.rules(root, i64::MIN);
         self.index = Index::new();
+        self.watching = Watching::NotYet;
         let Seen { newest, .. } = look::first(&mut self.index, root, rules)?;
         self.newest = newest;
         self.safe_before.store(low(now), Ordering::Relaxed);
@@ -112,6 +166,10 @@ impl Snapshotter for Indexed {
 
     fn adopt(&mut self, applied: &Applied) {
         let _span = info_span!(target: "zuwai", "look").entered();
+        // What comes in by a layer was perhaps put where nobody looks.
+        if let Watching::Yes(_) = self.watching {
+            self.watching = Watching::NotYet;
+        }
         let mut last: Option<(&Path, Id)> = None;
         let mut removed = false;
         for (path, name, what) in applied.journal().lines() {
@@ -146,25 +204,30 @@ impl Snapshotter for Indexed {
     fn changes(&mut self, root: &RootFs, scope: &Scope) -> Result<Vec<Change>> {
         let now = clock::now(root.beneath().root());
         // A look at some paths leaves the tick where it is: it is for the caller to settle before a command starts.
-        let hash_from = if matches!(scope, Scope::Everywhere) { low(now) } else { i64::MAX };
+        let hash_from = if matches!(scope, Scope::Paths(_)) { i64::MAX } else { low(now) };
         let rules = self.rules(root, hash_from);
-        let index = &mut self.index;
         let changes = match scope {
-            Scope::Everywhere => {
-                let seen = look::everywhere(index, root, rules)?;
+            Scope::Everywhere | Scope::Watched => {
+                let watched = *scope == Scope::Watched && rules.cards_prove();
+                let seen = if watched { self.look_watched(root, rules)? } else { self.look_everywhere(root, rules)? };
                 self.newest = seen.newest;
+                self.missed = seen.missed;
                 self.safe_before.store(low(now), Ordering::Relaxed);
                 seen.changes
             }
             Scope::Paths(paths) => {
                 // Entries that this look leaves out are no safer than before, so the tick does not move.
-                let seen = look::at_paths(index, root, rules, paths)?;
+                let seen = look::at_paths(&mut self.index, root, rules, paths)?;
                 self.newest = self.newest.max(seen.newest);
                 seen.changes
             }
         };
         root.scaffold().take_changed(&changes);
         Ok(changes)
+    }
+
+    fn missed(&self) -> &[PathBuf] {
+        &self.missed
     }
 
     fn learn(&mut self, changes: &[Change], written: &Written) {
@@ -251,6 +314,62 @@ mod tests {
         assert!(look().is_empty());
         let (id, trusted) = (snapshotter.index.at(Path::new("/one")).unwrap(), snapshotter.trusts_times(&root));
         assert_eq!(snapshotter.index.node(id).hash == LISTED, trusted, "it is asked entry by entry from then on");
+    }
+
+    /// A tree of a folder, its snapshotter, which was told of nothing yet, and its root. Only where ctimes are believed.
+    fn watched(folder: &Path) -> Option<(Indexed, RootFs)> {
+        fs::create_dir_all(folder.join("one/below")).unwrap();
+        fs::write(folder.join("one/below/file"), "1").unwrap();
+        let root = RootFs::open(folder, Ignore::default()).unwrap();
+        let mut snapshotter = Indexed::new(SnapshotMode::Full);
+        snapshotter.reset(&root).unwrap();
+        snapshotter.settle(&root).unwrap();
+        assert!(snapshotter.changes(&root, &Scope::Watched).unwrap().is_empty());
+        snapshotter.settle(&root).unwrap();
+        snapshotter.trusts_times(&root).then_some((snapshotter, root))
+    }
+
+    fn paths(changes: &[Change]) -> Vec<String> {
+        changes.iter().map(|change| change.path.display().to_string()).collect()
+    }
+
+    #[test]
+    fn what_was_not_told_is_found_by_the_look_at_everything_and_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let Some((mut snapshotter, root)) = watched(folder.path()) else { return };
+        fs::write(folder.path().join("one/below/file"), "2").unwrap();
+        let Watching::Yes(watch) = &mut snapshotter.watching else { panic!("three folders are not too many") };
+        watch.be_deaf();
+        assert!(snapshotter.changes(&root, &Scope::Watched).unwrap().is_empty(), "nobody told of it");
+        assert!(snapshotter.missed().is_empty());
+        snapshotter.settle(&root).unwrap();
+        fs::write(folder.path().join("one/told"), "").unwrap();
+        let changes = snapshotter.changes(&root, &Scope::Everywhere).unwrap();
+        assert_eq!(paths(&changes), ["/one", "/one/below/file", "/one/told"]);
+        assert_eq!(snapshotter.missed(), [Path::new("/one/below/file")]);
+    }
+
+    #[test]
+    fn a_write_through_a_mapping_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let Some((mut snapshotter, root)) = watched(folder.path()) else { return };
+        crate::mapping::overwrite(&folder.path().join("one/below/file")).unwrap();
+        assert_eq!(paths(&snapshotter.changes(&root, &Scope::Watched).unwrap()), ["/one/below/file"]);
+    }
+
+    #[test]
+    fn where_there_are_fewer_watches_than_folders_everything_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let Some((mut snapshotter, root)) = watched(folder.path()) else { return };
+        let Watching::Yes(watch) = &mut snapshotter.watching else { panic!("three folders are not too many") };
+        watch.be_modest(4);
+        fs::create_dir_all(folder.path().join("one/a/b/c")).unwrap();
+        assert_eq!(paths(&snapshotter.changes(&root, &Scope::Watched).unwrap()).len(), 4);
+        assert!(matches!(snapshotter.watching, Watching::No), "six folders");
+        snapshotter.settle(&root).unwrap();
+        fs::write(folder.path().join("one/a/b/c/file"), "").unwrap();
+        assert_eq!(paths(&snapshotter.changes(&root, &Scope::Watched).unwrap()), ["/one/a/b/c", "/one/a/b/c/file"]);
+        assert!(matches!(snapshotter.watching, Watching::No), "nobody tries again");
     }
 
     #[test]

@@ -67,6 +67,7 @@ mod stub;
 pub mod testsuite;
 pub mod tree;
 mod walk;
+mod watch;
 mod way;
 mod whiteout;
 mod write;

@@ -6,12 +6,13 @@ mod conclude;
 mod folder;
 mod judge;
 mod looker;
+mod told;
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
@@ -22,11 +23,13 @@ use crate::error::During as _;
 use crate::index::{Arena, Children, Id, Index, Interned, Node, ROOT, Shape};
 use crate::scaffold::Scaffold;
 use crate::walk;
+use crate::watch::{Marks, Watch};
 use crate::{Change, Ignore, Result, RootFs, SnapshotError, SnapshotMode};
 
 use conclude::conclude;
 use folder::Folder;
 use looker::Looker;
+pub(crate) use told::{Audit, told};
 
 /// What decides whether an entry is unchanged.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +46,7 @@ pub(crate) struct Rules {
 
 impl Rules {
     /// Whether an unchanged card proves that an entry is unchanged, a folder's that nothing was put into it or taken out of it.
-    fn cards_prove(&self) -> bool {
+    pub(crate) fn cards_prove(&self) -> bool {
         self.mode == SnapshotMode::Full && self.trusted
     }
 }
@@ -61,6 +64,12 @@ struct Look<'a> {
     seen: Vec<AtomicU64>,
     /// What is in folders that need not be listed.
     children: Option<Children>,
+    /// Who watches the folders that are looked into.
+    watch: Option<&'a Watch>,
+    /// The folders in which something may have happened, where the look is at those alone.
+    restless: Option<&'a Marks>,
+    /// Folders changed places: what is known of them by number is not what is there by name.
+    lost: AtomicBool,
 }
 
 /// What one thread found.
@@ -75,6 +84,8 @@ struct Found {
     vanished: Vec<Id>,
     /// Folders in which nothing is that the index does not know then.
     listed: Vec<Id>,
+    /// Folders that are watched now, with the kernel's numbers.
+    watched: Vec<(Id, i32)>,
     newest: i128,
 }
 
@@ -103,16 +114,24 @@ pub(crate) struct Seen {
     pub(crate) changes: Vec<Change>,
     /// The latest ctime of all, in nanoseconds.
     pub(crate) newest: i128,
+    /// Paths of those changes that the kernel should have told before and did not.
+    pub(crate) missed: Vec<PathBuf>,
 }
 
 /// Takes the whole tree into an index that knows of nothing yet.
 pub(crate) fn first(index: &mut Index, root: &RootFs, rules: Rules) -> Result<Seen> {
-    look_everywhere(index, root, rules, Report::Nothing)
+    look_everywhere(index, root, rules, Report::Nothing, None, None)
 }
 
-/// Looks at the whole tree and brings the index up to date.
-pub(crate) fn everywhere(index: &mut Index, root: &RootFs, rules: Rules) -> Result<Seen> {
-    look_everywhere(index, root, rules, Report::Everything)
+/// Looks at the whole tree and brings the index up to date. What the kernel did not tell of it is said where somebody had
+/// listened before.
+pub(crate) fn everywhere(index: &mut Index, root: &RootFs, rules: Rules, audit: Option<&Audit>) -> Result<Seen> {
+    look_everywhere(index, root, rules, Report::Everything, None, audit)
+}
+
+/// The same, from which on folders are watched.
+pub(crate) fn watching(index: &mut Index, root: &RootFs, rules: Rules, watch: &mut Watch) -> Result<Seen> {
+    look_everywhere(index, root, rules, Report::Everything, Some(watch), None)
 }
 
 /// What of a look is concluded.
@@ -126,13 +145,25 @@ enum Report {
     Paths,
 }
 
-fn look_everywhere(index: &mut Index, root: &RootFs, rules: Rules, report: Report) -> Result<Seen> {
+fn look_everywhere(
+    index: &mut Index,
+    root: &RootFs,
+    rules: Rules,
+    report: Report,
+    watch: Option<&mut Watch>,
+    audit: Option<&Audit>,
+) -> Result<Seen> {
     let _span = info_span!(target: "zuwai", "look").entered();
     let mut look = Look::new(index, root, rules);
     look.children = if rules.cards_prove() { index.children() } else { None };
-    let lookers = walk::walk(Folder::root(index.len() > 1), || Looker::new(&look))?;
-    let found = lookers.into_iter().map(|looker| looker.found).collect();
-    Ok(conclude(index, look.into_parts(), found, root.ignore(), report))
+    look.watch = watch.as_deref();
+    let lookers = walk::walk(vec![Folder::root(index.len() > 1)], || Looker::new(&look))?;
+    let mut found: Vec<Found> = lookers.into_iter().map(|looker| looker.found).collect();
+    let parts = look.into_parts();
+    if let Some(watch) = watch {
+        told::take_watched(watch, &mut found);
+    }
+    Ok(conclude(index, parts, found, root.ignore(), report, audit))
 }
 
 /// Looks at some paths and the folders above them, and brings the index up to date with them.
@@ -195,7 +226,7 @@ pub(crate) fn at_paths(index: &mut Index, root: &RootFs, rules: Rules, paths: &[
     }
     let mut found = looker.found;
     found.vanished.extend(gone);
-    Ok(conclude(index, look.into_parts(), vec![found], ignore, Report::Paths))
+    Ok(conclude(index, look.into_parts(), vec![found], ignore, Report::Paths, None))
 }
 
 type Parts = (Interned<Shape>, Interned<[u8; 16]>, Vec<AtomicU64>);
@@ -213,7 +244,18 @@ impl<'a> Look<'a> {
             next: AtomicU32::new(index.len()),
             seen: (0..index.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
             children: None,
+            watch: None,
+            restless: None,
+            lost: AtomicBool::new(false),
         }
+    }
+
+    fn lose(&self) {
+        self.lost.store(true, Ordering::Relaxed);
+    }
+
+    fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
     }
 
     fn into_parts(self) -> Parts {

@@ -1,5 +1,7 @@
 //! The promise of everything that finds changes.
 
+use std::path::PathBuf;
+
 use crate::{Applied, Change, Result, RootFs, Scope, Written};
 
 /// Remembers what a root filesystem looked like, and says what is different now.
@@ -18,6 +20,10 @@ pub trait Snapshotter: Send + Sync {
 
     /// What is different from what was known, and remembers what is there now. Ordered by path; see [`Change`].
     fn changes(&mut self, root: &RootFs, scope: &Scope) -> Result<Vec<Change>>;
+
+    /// What the last look at [`Scope::Everywhere`] found that a look before it, by [`Scope::Watched`], should have told: the
+    /// layers since then are not exact, and the root is. Empty as long as the kernel tells all that happens.
+    fn missed(&self) -> &[PathBuf];
 
     /// Takes the content hashes that were computed while these changes were packed, so that nothing is read twice. It is
     /// never wrong to leave it out: files may then be reported as modified that were rewritten as they were.

@@ -414,18 +414,23 @@ impl Case {
         }
     }
 
-    /// Makes a tree in an empty folder, lets the case happen to it and asks a snapshotter that knows of nothing yet. After
-    /// that nothing more may be found: not at once, and not when every owner is set to what it is.
+    /// Makes a tree in an empty folder, lets the case happen to it and asks a snapshotter that knows of nothing yet for what
+    /// happened there, by [`Scope::Everywhere`] or by [`Scope::Watched`]. After that nothing more may be found: not at once,
+    /// and not when every owner is set to what it is.
     ///
     /// # Panics
     /// The snapshotter found something else than it must, or failed.
-    pub fn run(&self, mut snapshotter: Box<dyn Snapshotter>, folder: &Path) {
+    pub fn run(&self, mut snapshotter: Box<dyn Snapshotter>, folder: &Path, scope: &Scope) {
         plant(folder);
         let root = RootFs::open(folder, Ignore::default()).unwrap();
         snapshotter.reset(&root).unwrap();
         snapshotter.settle(&root).unwrap();
+        if *scope == Scope::Watched {
+            assert_eq!(snapshotter.changes(&root, scope).unwrap(), [], "{}: found before it happened", self.name);
+            snapshotter.settle(&root).unwrap();
+        }
         (self.happen)(folder);
-        let changes = snapshotter.changes(&root, &Scope::Everywhere).unwrap();
+        let changes = snapshotter.changes(&root, scope).unwrap();
         let text: Vec<String> = changes
             .iter()
             .map(|change| {
@@ -443,11 +448,12 @@ impl Case {
         let written = write_tar(&changes, &root, &mut std::io::sink(), &WriteOptions::default()).unwrap();
         snapshotter.learn(&changes, &written);
         snapshotter.settle(&root).unwrap();
-        let again = snapshotter.changes(&root, &Scope::Everywhere).unwrap();
+        let again = snapshotter.changes(&root, scope).unwrap();
         assert_eq!(again, [], "{}: found twice", self.name);
         chown_to_the_same(folder);
         let again = snapshotter.changes(&root, &Scope::Everywhere).unwrap();
         assert_eq!(again, [], "{}: what was packed was not learned", self.name);
+        assert!(snapshotter.missed().is_empty(), "{}: nobody told of {:?}", self.name, snapshotter.missed());
     }
 }
 
@@ -459,7 +465,9 @@ mod tests {
     fn sit(make: impl Fn(SnapshotMode) -> Box<dyn Snapshotter>, mode: SnapshotMode) {
         for case in CASES.iter().filter(|case| case.is_promised_by(mode)) {
             let folder = tempfile::tempdir().unwrap();
-            case.run(make(mode), folder.path());
+            case.run(make(mode), folder.path(), &Scope::Everywhere);
+            let folder = tempfile::tempdir().unwrap();
+            case.run(make(mode), folder.path(), &Scope::Watched);
         }
     }
 
@@ -490,7 +498,7 @@ mod tests {
         for (number, case) in CASES.iter().enumerate() {
             let folder = folder.path().join(number.to_string());
             fs::create_dir(&folder).unwrap();
-            case.run(SnapshotMode::Full.snapshotter(), &folder);
+            case.run(SnapshotMode::Full.snapshotter(), &folder, &Scope::Watched);
         }
     }
 }

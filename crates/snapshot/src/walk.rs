@@ -27,20 +27,19 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(16)
 }
 
-/// Does the first task and everything that comes of it, with one thread for each worker that is made. The first error
-/// ends the walk.
-pub(crate) fn walk<W: Worker>(first: W::Task, worker: impl Fn() -> W) -> Result<Vec<W>> {
-    walk_by(first, worker, ALONE, threads)
+/// Does some tasks and everything that comes of them, with one thread for each worker that is made. The first error ends
+/// the walk.
+pub(crate) fn walk<W: Worker>(tasks: Vec<W::Task>, worker: impl Fn() -> W) -> Result<Vec<W>> {
+    walk_by(tasks, worker, ALONE, threads)
 }
 
 fn walk_by<W: Worker>(
-    first: W::Task,
+    mut tasks: Vec<W::Task>,
     worker: impl Fn() -> W,
     alone: Duration,
     threads: impl Fn() -> usize,
 ) -> Result<Vec<W>> {
     let mut workers = vec![worker()];
-    let mut tasks = vec![first];
     let start = Instant::now();
     while let Some(task) = tasks.pop() {
         workers[0].work(task, &mut tasks)?;
@@ -189,7 +188,7 @@ mod tests {
 
     /// By that many threads from the beginning.
     fn count(first: u32, threads: usize) -> Result<Vec<Counter>> {
-        walk_by(first, || Counter(0), Duration::ZERO, || threads)
+        walk_by(vec![first], || Counter(0), Duration::ZERO, || threads)
     }
 
     #[test]
@@ -203,7 +202,8 @@ mod tests {
 
     #[test]
     fn what_is_done_soon_is_done_without_another_thread() {
-        let workers = walk_by(0, || Counter(0), Duration::from_mins(1), || panic!("nobody asks for threads")).unwrap();
+        let workers =
+            walk_by(vec![0], || Counter(0), Duration::from_mins(1), || panic!("nobody asks for threads")).unwrap();
         assert_eq!(workers.iter().map(|counter| counter.0).collect::<Vec<_>>(), [(1 << 15) - 1]);
     }
 

@@ -1,9 +1,10 @@
 //! What was found, put into the index and told as changes.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Found, Parts, Report, Seen, Touched};
+use super::{Audit, Found, Parts, Report, Seen, Touched};
 use crate::index::{Id, Index, LISTED, Node, ROOT, Shape};
 use crate::{Change, ChangeKind, Ignore, Kind};
 
@@ -14,6 +15,7 @@ pub(super) fn conclude(
     mut found: Vec<Found>,
     ignore: &Ignore,
     report: Report,
+    audit: Option<&Audit>,
 ) -> Seen {
     index.shapes = shapes;
     index.attributes = attributes;
@@ -44,15 +46,16 @@ pub(super) fn conclude(
         }
     }
     if report == Report::Nothing {
-        return Seen { changes: Vec::new(), newest };
+        return Seen { newest, ..Seen::default() };
     }
     for id in new {
         told.added(index, id);
     }
     told.other_names(index, &sight);
     let changes = told.changes(index, ignore);
+    let missed = audit.map_or_else(Vec::new, |audit| told.missed(index, audit, ignore));
     told.forget(index, gone, old_len);
-    Seen { changes, newest }
+    Seen { changes, newest, missed }
 }
 
 /// What of the entries that were known is still in sight.
@@ -183,6 +186,13 @@ impl Told {
         changes.retain(|change| !ignore.covers(&change.path));
         changes.sort_unstable();
         changes
+    }
+
+    /// Paths of what the kernel should have told of.
+    fn missed(&self, index: &Index, audit: &Audit, ignore: &Ignore) -> Vec<PathBuf> {
+        let untold =
+            self.changed.iter().filter(|&&(id, kind)| kind != ChangeKind::Linked && !audit.was_told(index, id));
+        untold.map(|&(id, _)| index.path(id)).filter(|path| !ignore.covers(path)).collect()
     }
 
     fn forget(self, index: &mut Index, gone: Vec<Id>, old_len: u32) {

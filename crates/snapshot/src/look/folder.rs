@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::index::{Id, ROOT};
@@ -14,6 +14,7 @@ const DEEPEST_OPEN: u32 = 96;
 /// The names from the root to a folder, without holding any of them open.
 pub(super) struct Trail {
     up: Option<Arc<Trail>>,
+    /// A component, or where nothing is above the path from the root.
     pub(super) name: Box<[u8]>,
 }
 
@@ -53,6 +54,10 @@ pub(super) struct Folder {
     pub(super) unchanged: bool,
     /// Its image path, if something ignored lies below it.
     pub(super) leads: Option<PathBuf>,
+    /// Where a look begins at it: nobody else looks at the folder itself.
+    pub(super) begins: bool,
+    /// The entries to be asked for, where it is not all.
+    pub(super) part: Option<Box<[Id]>>,
     depth: u32,
 }
 
@@ -66,8 +71,27 @@ impl Folder {
             known,
             unchanged: false,
             leads: Some(PathBuf::from("/")),
+            begins: false,
+            part: None,
             depth: 0,
         }
+    }
+
+    /// A known folder at which a look begins.
+    pub(super) fn beginning(path: &Path, id: Id, leads: bool) -> Self {
+        let name = path.strip_prefix("/").unwrap_or(path).as_os_str().as_bytes().into();
+        Self {
+            trail: Arc::new(Trail { up: None, name }),
+            id,
+            leads: leads.then(|| path.to_owned()),
+            begins: id != ROOT,
+            ..Self::root(true)
+        }
+    }
+
+    /// Some entries of a known folder.
+    pub(super) fn part(path: &Path, id: Id, part: Vec<Id>) -> Self {
+        Self { part: Some(part.into()), ..Self::beginning(path, id, false) }
     }
 
     /// An entry of this folder that is one itself, and new to the index.
@@ -80,6 +104,8 @@ impl Folder {
             known: false,
             unchanged: false,
             leads,
+            begins: false,
+            part: None,
             depth,
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,8 +15,9 @@ use rustix::io::Errno;
 use super::folder::Folder;
 use super::{Added, Found, Look};
 use crate::index::{Id, LISTED, Node, ROOT, Shape};
+use crate::metadata::Stat;
 use crate::walk::Worker;
-use crate::{Result, SnapshotError, beneath};
+use crate::{Kind, Result, SnapshotError, beneath};
 
 /// One thread's part of a look.
 pub(super) struct Looker<'a, 'b> {
@@ -45,6 +46,10 @@ impl Worker for Looker<'_, '_> {
     fn work(&mut self, folder: Folder, more: &mut Vec<Folder>) -> Result<()> {
         match self.visit(&folder, more) {
             Ok(()) => Ok(()),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if folder.begins => {
+                self.look.lose();
+                Ok(())
+            }
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if folder.id != ROOT => {
                 self.found.vanished.push(folder.id);
                 Ok(())
@@ -69,11 +74,19 @@ impl<'a, 'b> Looker<'a, 'b> {
     }
 
     fn visit(&mut self, folder: &Folder, more: &mut Vec<Folder>) -> rustix::io::Result<()> {
+        if self.look.is_lost() {
+            return Ok(());
+        }
+        if let Some(part) = &folder.part {
+            let fd = self.look.beneath.exact_folder(&folder.trail.path())?;
+            return self.ask(folder, &Arc::new(fd), part, more);
+        }
         if let Some(children) = self.children(folder) {
             let fd = match &folder.above {
                 Some(above) => beneath::open_folder(above.as_fd(), OsStr::from_bytes(&folder.trail.name))?,
                 None => self.look.beneath.exact_folder(&folder.trail.path())?,
             };
+            self.watch(folder, fd.as_fd());
             return self.ask(folder, &Arc::new(fd), children, more);
         }
         let fd = if let Some(above) = &folder.above {
@@ -82,6 +95,12 @@ impl<'a, 'b> Looker<'a, 'b> {
             let path = self.look.beneath.exact_folder(&folder.trail.path())?;
             beneath::open_listing(path.as_fd(), b".")?
         };
+        if folder.begins {
+            let stat = self.look.beneath.seen(beneath::stat_at(fd.as_fd(), ".")?);
+            self.known(folder.id, &stat, fd.as_fd(), b".")?;
+            self.is_entered(folder.id, &stat);
+        }
+        self.watch(folder, fd.as_fd());
         let fd = Arc::new(fd);
         let mut listing = std::mem::take(&mut self.listing);
         listing.resize(32 * 1024, MaybeUninit::uninit());
@@ -93,6 +112,29 @@ impl<'a, 'b> Looker<'a, 'b> {
         }
         self.adopt_new(folder, &fd, more);
         Ok(())
+    }
+
+    /// Watches a folder that is looked into, where folders are watched.
+    fn watch(&mut self, folder: &Folder, fd: BorrowedFd<'_>) {
+        if let Some(number) = self.look.watch.and_then(|watch| watch.add(fd)) {
+            self.found.watched.push((folder.id, number));
+        }
+    }
+
+    /// Whether a known entry that is a folder now is looked into: not one that is watched, and in which nothing happened.
+    fn is_entered(&self, id: Id, stat: &Stat) -> bool {
+        let Some(restless) = &self.look.restless else { return true };
+        let old = self.look.index.node(id);
+        match self.look.index.shape(old) {
+            Some(shape) if Kind::of_mode(shape.mode) == Some(Kind::Dir) => {
+                // Another folder of that name came from somewhere else, with all that is in it.
+                if (old.ino, shape.dev) != (stat.ino, stat.dev) {
+                    self.look.lose();
+                }
+                restless.has(id)
+            }
+            _ => true,
+        }
     }
 
     /// What is in the folder, where the index knows all of it and the folder's card proves that it is so still.
@@ -120,7 +162,9 @@ impl<'a, 'b> Looker<'a, 'b> {
                 continue;
             }
             match self.known(id, &stat, fd.as_fd(), name) {
-                Ok(unchanged) if stat.is_dir() => more.push(folder.known_below(fd, name, id, unchanged, None)),
+                Ok(unchanged) if stat.is_dir() && self.is_entered(id, &stat) => {
+                    more.push(folder.known_below(fd, name, id, unchanged, None));
+                }
                 Ok(_) => {}
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => self.found.vanished.push(id),
                 Err(error) => return Err(error),
@@ -180,7 +224,7 @@ impl<'a, 'b> Looker<'a, 'b> {
             }
             let looked = match known {
                 Some(id) => self.known(id, &stat, fd.as_fd(), name).map(|unchanged| {
-                    if stat.is_dir() {
+                    if stat.is_dir() && self.is_entered(id, &stat) {
                         more.push(folder.known_below(fd, name, id, unchanged, leads));
                     }
                 }),

@@ -37,6 +37,7 @@ fn request() -> BuildRequest {
         platform: "linux/amd64".parse().unwrap(),
         platform_given: false,
         snapshot_mode: SnapshotMode::Full,
+        watch_folders: true,
         single_snapshot: false,
         materialize: false,
         compression: Compression::GZIP,

@@ -1,0 +1,122 @@
+//! A look at what the kernel told of finds what a look at everything finds: whatever happens to a generated tree.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod world;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use zuwai_snapshot::{Ignore, RootFs, Scope, SnapshotMode, Snapshotter, WriteOptions, write_tar};
+
+use world::{Step, World, step};
+
+/// What is found by a look at what was told, after something happened to a tree, and that everybody finds the same. Of the
+/// tree all was known.
+fn found(ignore: &[&str], before: impl Fn(&Path), happens: impl Fn(&Path)) -> Vec<String> {
+    let tmp = tempfile::tempdir().unwrap();
+    before(tmp.path());
+    let root = RootFs::open(tmp.path(), Ignore::new(ignore.iter().map(PathBuf::from))).unwrap();
+    let [mut everywhere, mut watched] = [SnapshotMode::Full.snapshotter(), SnapshotMode::Full.snapshotter()];
+    everywhere.reset(&root).unwrap();
+    watched.reset(&root).unwrap();
+    assert_eq!(watched.changes(&root, &Scope::Watched).unwrap(), []);
+    watched.settle(&root).unwrap();
+    everywhere.settle(&root).unwrap();
+    happens(tmp.path());
+    let changes = everywhere.changes(&root, &Scope::Everywhere).unwrap();
+    assert_eq!(watched.changes(&root, &Scope::Watched).unwrap(), changes);
+    changes.iter().map(|change| change.path.display().to_string()).collect()
+}
+
+#[test]
+fn folders_change_places_in_which_others_have_the_same_name() {
+    let make = |root: &Path| {
+        for path in ["a/x/y/one", "b/x/y/two"] {
+            fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+            fs::write(root.join(path), "").unwrap();
+        }
+    };
+    let changes = found(&[], make, |root| {
+        let exchange = rustix::fs::RenameFlags::EXCHANGE;
+        let (a, b) = (root.join("a"), root.join("b"));
+        rustix::fs::renameat_with(rustix::fs::CWD, a, rustix::fs::CWD, b, exchange).unwrap();
+    });
+    let files = ["/a/x/y/one", "/a/x/y/two", "/b/x/y/one", "/b/x/y/two"];
+    assert!(files.iter().all(|&file| changes.iter().any(|change| change == file)), "{changes:?}");
+}
+
+#[test]
+fn a_file_comes_into_a_folder_that_only_led_to_something_ignored() {
+    let make = |root: &Path| {
+        fs::create_dir_all(root.join("known/two/ignored")).unwrap();
+        fs::write(root.join("known/else"), "").unwrap();
+    };
+    let changes = found(&["/known/two/ignored"], make, |root| fs::write(root.join("known/two/file"), "").unwrap());
+    assert_eq!(changes, ["/known/two", "/known/two/file"]);
+}
+
+#[test]
+fn a_file_of_one_name_gets_another_and_is_written_by_that() {
+    let make = |root: &Path| {
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::create_dir_all(root.join("c")).unwrap();
+        fs::write(root.join("a/b/file"), "1").unwrap();
+    };
+    let changes = found(&[], make, |root| {
+        fs::hard_link(root.join("a/b/file"), root.join("c/file")).unwrap();
+        fs::write(root.join("c/file"), "2").unwrap();
+    });
+    assert_eq!(changes, ["/a/b/file", "/c", "/c/file"]);
+}
+
+/// Two look at one tree after each group of steps, and must find the same.
+fn follow(groups: &[Vec<Step>], ignore: &[&str]) {
+    let tmp = tempfile::tempdir().unwrap();
+    let root = RootFs::open(tmp.path(), Ignore::new(ignore.iter().map(PathBuf::from))).unwrap();
+    let mut all: [Box<dyn Snapshotter>; 2] = [SnapshotMode::Full.snapshotter(), SnapshotMode::Full.snapshotter()];
+    for snapshotter in &mut all {
+        snapshotter.reset(&root).unwrap();
+        snapshotter.settle(&root).unwrap();
+    }
+    let mut world = World::new(tmp.path());
+    for (number, steps) in groups.iter().enumerate() {
+        for step in steps {
+            world.take(step);
+        }
+        let [everywhere, watched] = &mut all;
+        let changes = everywhere.changes(&root, &Scope::Everywhere).unwrap();
+        assert_eq!(watched.changes(&root, &Scope::Watched).unwrap(), changes, "after group {number}");
+        let written = write_tar(&changes, &root, &mut std::io::sink(), &WriteOptions::default()).unwrap();
+        for snapshotter in &mut all {
+            snapshotter.learn(&changes, &written);
+            snapshotter.settle(&root).unwrap();
+        }
+    }
+    let [_, watched] = &mut all;
+    assert_eq!(watched.changes(&root, &Scope::Everywhere).unwrap(), []);
+    assert_eq!(watched.missed(), [] as [PathBuf; 0]);
+}
+
+fn groups() -> impl Strategy<Value = Vec<Vec<Step>>> {
+    let first = proptest::collection::vec(step(), 10..40);
+    (first, proptest::collection::vec(proptest::collection::vec(step(), 0..6), 2..8)).prop_map(|(first, mut groups)| {
+        groups.insert(0, first);
+        groups
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn what_was_told_is_all_that_happened(groups in groups()) {
+        follow(&groups, &[]);
+    }
+
+    #[test]
+    fn and_so_beside_what_is_ignored(groups in groups()) {
+        follow(&groups, &["/a", "/b/c", "/d/a/b"]);
+    }
+}
