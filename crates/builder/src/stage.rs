@@ -102,6 +102,12 @@ fn missed(first: &Path, count: usize) -> String {
     )
 }
 
+/// Whether the look after one of the commands of a stage may be at what the kernel told of. The last one is at everything,
+/// and watching begins with the first.
+fn is_worth_watching(number: usize, runs: &[usize]) -> bool {
+    runs.len() > 2 && runs.last().is_some_and(|&last| number < last)
+}
+
 struct StageBuilder<'a> {
     shop: &'a Workshop<'a>,
     plan: &'a Plan<'a>,
@@ -195,16 +201,15 @@ impl<'a> StageBuilder<'a> {
         self.finish(done)
     }
 
-    /// Where a look after an instruction is at everything, it may be at what the kernel told of if more such looks follow: the
-    /// last one is at everything, and two in between are worth the watches.
+    /// Where a look after an instruction is at everything, it may be at what the kernel told of if more such looks follow.
     fn narrow(&self, scope: Scope, number: usize, instructions: &[&Placed]) -> Scope {
         if scope != Scope::Everywhere || !self.shop.request.watch_folders {
             return scope;
         }
-        let runs = |&(number, placed): &(usize, &&Placed)| placed.demands().is_some() && !self.is_cached(number);
-        let all = (1..).zip(instructions).filter(runs).count();
-        let follow = (1..).zip(instructions).skip(number).filter(runs).count();
-        if all > 2 && follow > 0 { Scope::Watched } else { scope }
+        let runs =
+            (1..).zip(instructions).filter(|(number, placed)| placed.demands().is_some() && !self.is_cached(*number));
+        let runs: Vec<usize> = runs.map(|(number, _)| number).collect();
+        if is_worth_watching(number, &runs) { Scope::Watched } else { scope }
     }
 
     /// Whether the step's layer is in the cache.
@@ -494,4 +499,19 @@ impl<'a> StageBuilder<'a> {
 
 fn drain(from: &mut dyn Read) -> io::Result<()> {
     io::copy(from, &mut io::sink()).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_look_after_the_last_command_is_at_everything() {
+        let watched = |runs: &[usize]| -> Vec<usize> {
+            runs.iter().copied().filter(|&number| is_worth_watching(number, runs)).collect()
+        };
+        assert_eq!(watched(&[2, 3, 7, 9]), [2, 3, 7]);
+        assert_eq!(watched(&[2, 3, 7]), [2, 3]);
+        assert_eq!((watched(&[2, 3]), watched(&[5])), (vec![], vec![]), "nobody would be told before the last");
+    }
 }
