@@ -73,25 +73,30 @@ impl Indexed {
         }
     }
 
+    /// What the kernel told since the last look; `None` where nobody listened, or not all was told.
+    fn told(&mut self) -> Option<Audit> {
+        let Watching::Yes(watch) = &mut self.watching else { return None };
+        (watch.holds(&self.index) && watch.listen()).then(|| Audit::new(&self.index, watch))
+    }
+
     /// Looks at what the kernel told of, or at everything and has it tell from then on.
     fn look_watched(&mut self, root: &RootFs, rules: Rules) -> Result<Seen> {
+        let told = self.told();
         let index = &mut self.index;
-        if let Watching::Yes(watch) = &mut self.watching
-            && watch.holds(index)
-            && watch.listen()
-            && let Some(seen) = look::told(index, root, rules, watch)?
-        {
-            if watch.is_refused() {
-                self.watching = Watching::No;
-            }
-            return Ok(Seen { newest: self.newest.max(seen.newest), ..seen });
+        let mut seen = None;
+        if let (Watching::Yes(watch), Some(told)) = (&mut self.watching, &told) {
+            let looked = look::told(index, root, rules, watch, told)?;
+            seen = looked.map(|seen| Seen { newest: self.newest.max(seen.newest), ..seen });
         }
-        if !matches!(self.watching, Watching::No) {
+        if seen.is_none() && !matches!(self.watching, Watching::No) {
             self.watching = Watch::begin(index).map_or(Watching::No, Watching::Yes);
         }
-        let Watching::Yes(watch) = &mut self.watching else { return look::everywhere(index, root, rules, None) };
-        let seen = look::watching(index, root, rules, watch)?;
-        if watch.is_refused() {
+        let seen = match (seen, &mut self.watching) {
+            (Some(seen), _) => seen,
+            (None, Watching::Yes(watch)) => look::watching(index, root, rules, watch, told.as_ref())?,
+            (None, _) => look::everywhere(index, root, rules, told.as_ref())?,
+        };
+        if matches!(&self.watching, Watching::Yes(watch) if watch.is_refused()) {
             self.watching = Watching::No;
         }
         Ok(seen)
@@ -99,16 +104,16 @@ impl Indexed {
 
     /// Looks at everything. Whoever was told what happens is not told any more.
     fn look_everywhere(&mut self, root: &RootFs, rules: Rules) -> Result<Seen> {
-        let index = &mut self.index;
-        let audit = match std::mem::replace(&mut self.watching, Watching::NotYet) {
-            Watching::Yes(mut watch) => (watch.holds(index) && watch.listen()).then(|| Audit::new(index, &watch)),
-            Watching::NotYet => None,
-            Watching::No => {
-                self.watching = Watching::No;
-                None
-            }
-        };
-        look::everywhere(index, root, rules, audit.as_ref())
+        let told = self.told();
+        self.forget_watch();
+        look::everywhere(&mut self.index, root, rules, told.as_ref())
+    }
+
+    /// What is watched is worth nothing any more.
+    fn forget_watch(&mut self) {
+        if matches!(self.watching, Watching::Yes(_)) {
+            self.watching = Watching::NotYet;
+        }
     }
 
     /// The number of a folder, taken up as unknown with the folders above it where it is not known.
@@ -157,7 +162,7 @@ impl Snapshotter for Indexed {
         // Nobody else will compute the hashes of a starting point.
         let rules = self.rules(root, i64::MIN);
         self.index = Index::new();
-        self.watching = Watching::NotYet;
+        self.forget_watch();
         let Seen { newest, .. } = look::first(&mut self.index, root, rules)?;
         self.newest = newest;
         self.safe_before.store(low(now), Ordering::Relaxed);
@@ -167,9 +172,7 @@ impl Snapshotter for Indexed {
     fn adopt(&mut self, applied: &Applied) {
         let _span = info_span!(target: "zuwai", "look").entered();
         // What comes in by a layer was perhaps put where nobody looks.
-        if let Watching::Yes(_) = self.watching {
-            self.watching = Watching::NotYet;
-        }
+        self.forget_watch();
         let mut last: Option<(&Path, Id)> = None;
         let mut removed = false;
         for (path, name, what) in applied.journal().lines() {
@@ -316,17 +319,23 @@ mod tests {
         assert_eq!(snapshotter.index.node(id).hash == LISTED, trusted, "it is asked entry by entry from then on");
     }
 
-    /// A tree of a folder, its snapshotter, which was told of nothing yet, and its root. Only where ctimes are believed.
-    fn watched(folder: &Path) -> Option<(Indexed, RootFs)> {
+    /// A tree of a folder, its snapshotter, which believes ctimes and was told of nothing yet, and its root.
+    fn watched(folder: &Path) -> (Indexed, RootFs) {
         fs::create_dir_all(folder.join("one/below")).unwrap();
         fs::write(folder.join("one/below/file"), "1").unwrap();
         let root = RootFs::open(folder, Ignore::default()).unwrap();
         let mut snapshotter = Indexed::new(SnapshotMode::Full);
+        snapshotter.trusted.set(true).unwrap();
         snapshotter.reset(&root).unwrap();
         snapshotter.settle(&root).unwrap();
         assert!(snapshotter.changes(&root, &Scope::Watched).unwrap().is_empty());
         snapshotter.settle(&root).unwrap();
-        snapshotter.trusts_times(&root).then_some((snapshotter, root))
+        (snapshotter, root)
+    }
+
+    fn watch(snapshotter: &mut Indexed) -> &mut Watch {
+        let Watching::Yes(watch) = &mut snapshotter.watching else { panic!("three folders are not too many") };
+        watch
     }
 
     fn paths(changes: &[Change]) -> Vec<String> {
@@ -336,10 +345,9 @@ mod tests {
     #[test]
     fn what_was_not_told_is_found_by_the_look_at_everything_and_said() {
         let folder = tempfile::tempdir().unwrap();
-        let Some((mut snapshotter, root)) = watched(folder.path()) else { return };
+        let (mut snapshotter, root) = watched(folder.path());
         fs::write(folder.path().join("one/below/file"), "2").unwrap();
-        let Watching::Yes(watch) = &mut snapshotter.watching else { panic!("three folders are not too many") };
-        watch.be_deaf();
+        watch(&mut snapshotter).be_deaf();
         assert!(snapshotter.changes(&root, &Scope::Watched).unwrap().is_empty(), "nobody told of it");
         assert!(snapshotter.missed().is_empty());
         snapshotter.settle(&root).unwrap();
@@ -352,17 +360,48 @@ mod tests {
     #[test]
     fn a_write_through_a_mapping_is_told() {
         let folder = tempfile::tempdir().unwrap();
-        let Some((mut snapshotter, root)) = watched(folder.path()) else { return };
+        let (mut snapshotter, _root) = watched(folder.path());
+        let id = snapshotter.index.at(Path::new("/one/below")).unwrap();
+        let watch = watch(&mut snapshotter);
+        assert!(watch.listen() && watch.watches(id));
         crate::mapping::overwrite(&folder.path().join("one/below/file")).unwrap();
-        assert_eq!(paths(&snapshotter.changes(&root, &Scope::Watched).unwrap()), ["/one/below/file"]);
+        assert!(watch.listen() && !watch.watches(id));
+    }
+
+    #[test]
+    fn a_folder_that_a_mount_covers_since_it_was_watched_is_left_as_it_was_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut snapshotter, root) = watched(folder.path());
+        let mounted = crate::scratch::mount_tmpfs(&folder.path().join("one/below"), "1m");
+        fs::write(folder.path().join("one/below/of the mount"), "").unwrap();
+        fs::write(folder.path().join("one/told"), "").unwrap();
+        assert_eq!(paths(&snapshotter.changes(&root, &Scope::Watched).unwrap()), ["/one", "/one/told"]);
+        drop(mounted);
+        assert!(snapshotter.changes(&root, &Scope::Watched).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_was_not_told_is_said_where_folders_change_places_and_everything_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("a/x")).unwrap();
+        fs::create_dir_all(at("b/x")).unwrap();
+        fs::write(at("b/x/moved"), "").unwrap();
+        let (mut snapshotter, root) = watched(folder.path());
+        fs::write(at("one/below/file"), "2").unwrap();
+        watch(&mut snapshotter).be_deaf();
+        let exchange = rustix::fs::RenameFlags::EXCHANGE;
+        rustix::fs::renameat_with(rustix::fs::CWD, at("a"), rustix::fs::CWD, at("b"), exchange).unwrap();
+        let changes = paths(&snapshotter.changes(&root, &Scope::Watched).unwrap());
+        assert!(changes.contains(&"/a/x/moved".to_owned()) && changes.contains(&"/one/below/file".to_owned()));
+        assert_eq!(snapshotter.missed(), [Path::new("/one/below/file")]);
     }
 
     #[test]
     fn where_there_are_fewer_watches_than_folders_everything_is_asked_for() {
         let folder = tempfile::tempdir().unwrap();
-        let Some((mut snapshotter, root)) = watched(folder.path()) else { return };
-        let Watching::Yes(watch) = &mut snapshotter.watching else { panic!("three folders are not too many") };
-        watch.be_modest(4);
+        let (mut snapshotter, root) = watched(folder.path());
+        watch(&mut snapshotter).be_modest(4);
         fs::create_dir_all(folder.path().join("one/a/b/c")).unwrap();
         assert_eq!(paths(&snapshotter.changes(&root, &Scope::Watched).unwrap()).len(), 4);
         assert!(matches!(snapshotter.watching, Watching::No), "six folders");

@@ -130,8 +130,14 @@ pub(crate) fn everywhere(index: &mut Index, root: &RootFs, rules: Rules, audit: 
 }
 
 /// The same, from which on folders are watched.
-pub(crate) fn watching(index: &mut Index, root: &RootFs, rules: Rules, watch: &mut Watch) -> Result<Seen> {
-    look_everywhere(index, root, rules, Report::Everything, Some(watch), None)
+pub(crate) fn watching(
+    index: &mut Index,
+    root: &RootFs,
+    rules: Rules,
+    watch: &mut Watch,
+    audit: Option<&Audit>,
+) -> Result<Seen> {
+    look_everywhere(index, root, rules, Report::Everything, Some(watch), audit)
 }
 
 /// What of a look is concluded.

@@ -21,8 +21,8 @@ pub trait Snapshotter: Send + Sync {
     /// What is different from what was known, and remembers what is there now. Ordered by path; see [`Change`].
     fn changes(&mut self, root: &RootFs, scope: &Scope) -> Result<Vec<Change>>;
 
-    /// What the last look at [`Scope::Everywhere`] found that a look before it, by [`Scope::Watched`], should have told: the
-    /// layers since then are not exact, and the root is. Empty as long as the kernel tells all that happens.
+    /// What the last look found, by asking for everything, that the kernel should have told a look by [`Scope::Watched`] before
+    /// it: the layers since then are not exact, and the root is. Empty as long as the kernel tells all that happens.
     fn missed(&self) -> &[PathBuf];
 
     /// Takes the content hashes that were computed while these changes were packed, so that nothing is read twice. It is

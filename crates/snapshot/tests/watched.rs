@@ -12,21 +12,28 @@ use zuwai_snapshot::{Ignore, RootFs, Scope, SnapshotMode, Snapshotter, WriteOpti
 
 use world::{Step, World, step};
 
-/// What is found by a look at what was told, after something happened to a tree, and that everybody finds the same. Of the
-/// tree all was known.
+/// What is found by a look at what was told, after something happened to a tree, and that everybody finds the same: who asks
+/// for everything, who is told, and who is told and then asks for everything. Of the tree all was known.
 fn found(ignore: &[&str], before: impl Fn(&Path), happens: impl Fn(&Path)) -> Vec<String> {
     let tmp = tempfile::tempdir().unwrap();
     before(tmp.path());
     let root = RootFs::open(tmp.path(), Ignore::new(ignore.iter().map(PathBuf::from))).unwrap();
-    let [mut everywhere, mut watched] = [SnapshotMode::Full.snapshotter(), SnapshotMode::Full.snapshotter()];
-    everywhere.reset(&root).unwrap();
-    watched.reset(&root).unwrap();
-    assert_eq!(watched.changes(&root, &Scope::Watched).unwrap(), []);
-    watched.settle(&root).unwrap();
-    everywhere.settle(&root).unwrap();
+    let scopes =
+        [(Scope::Everywhere, Scope::Everywhere), (Scope::Watched, Scope::Watched), (Scope::Watched, Scope::Everywhere)];
+    let mut all = scopes.map(|(first, second)| {
+        let mut snapshotter = SnapshotMode::Full.snapshotter();
+        snapshotter.reset(&root).unwrap();
+        assert_eq!(snapshotter.changes(&root, &first).unwrap(), []);
+        snapshotter.settle(&root).unwrap();
+        (snapshotter, second)
+    });
     happens(tmp.path());
-    let changes = everywhere.changes(&root, &Scope::Everywhere).unwrap();
-    assert_eq!(watched.changes(&root, &Scope::Watched).unwrap(), changes);
+    let [changes, told, audited] = all.each_mut().map(|(snapshotter, scope)| {
+        let changes = snapshotter.changes(&root, scope).unwrap();
+        assert_eq!(snapshotter.missed(), [] as [PathBuf; 0], "all was told");
+        changes
+    });
+    assert_eq!((&told, &audited), (&changes, &changes));
     changes.iter().map(|change| change.path.display().to_string()).collect()
 }
 
@@ -71,11 +78,12 @@ fn a_file_of_one_name_gets_another_and_is_written_by_that() {
     assert_eq!(changes, ["/a/b/file", "/c", "/c/file"]);
 }
 
-/// Two look at one tree after each group of steps, and must find the same.
+/// Three look at one tree after each group of steps, and must find the same: one asks for everything each time, one is told,
+/// and one does this and that in turns and misses nothing.
 fn follow(groups: &[Vec<Step>], ignore: &[&str]) {
     let tmp = tempfile::tempdir().unwrap();
     let root = RootFs::open(tmp.path(), Ignore::new(ignore.iter().map(PathBuf::from))).unwrap();
-    let mut all: [Box<dyn Snapshotter>; 2] = [SnapshotMode::Full.snapshotter(), SnapshotMode::Full.snapshotter()];
+    let mut all: [Box<dyn Snapshotter>; 3] = std::array::from_fn(|_| SnapshotMode::Full.snapshotter());
     for snapshotter in &mut all {
         snapshotter.reset(&root).unwrap();
         snapshotter.settle(&root).unwrap();
@@ -85,16 +93,21 @@ fn follow(groups: &[Vec<Step>], ignore: &[&str]) {
         for step in steps {
             world.take(step);
         }
-        let [everywhere, watched] = &mut all;
+        let [everywhere, watched, in_turns] = &mut all;
         let changes = everywhere.changes(&root, &Scope::Everywhere).unwrap();
         assert_eq!(watched.changes(&root, &Scope::Watched).unwrap(), changes, "after group {number}");
+        let scope = if number % 2 == 0 { Scope::Watched } else { Scope::Everywhere };
+        assert_eq!(in_turns.changes(&root, &scope).unwrap(), changes, "after group {number}");
+        for snapshotter in [watched, in_turns] {
+            assert_eq!(snapshotter.missed(), [] as [PathBuf; 0], "after group {number}");
+        }
         let written = write_tar(&changes, &root, &mut std::io::sink(), &WriteOptions::default()).unwrap();
         for snapshotter in &mut all {
             snapshotter.learn(&changes, &written);
             snapshotter.settle(&root).unwrap();
         }
     }
-    let [_, watched] = &mut all;
+    let [_, watched, _] = &mut all;
     assert_eq!(watched.changes(&root, &Scope::Everywhere).unwrap(), []);
     assert_eq!(watched.missed(), [] as [PathBuf; 0]);
 }

@@ -121,6 +121,8 @@ struct Told {
     changed: Vec<(Id, ChangeKind)>,
     /// Folders that are none any more.
     no_folders: HashSet<Id>,
+    /// Folders that are other ones now, come from elsewhere with all that is in them.
+    replaced: HashSet<Id>,
     /// Devices and inodes of new and changed files that have several names.
     relinked: HashSet<(u64, u64)>,
 }
@@ -131,6 +133,9 @@ impl Told {
         let (before, now) = (kind(index, index.node(touched.id)), kind(index, &touched.node));
         if before == Some(Kind::Dir) && now != Some(Kind::Dir) {
             self.no_folders.insert(touched.id);
+        }
+        if now == Some(Kind::Dir) && file(index, index.node(touched.id)) != file(index, &touched.node) {
+            self.replaced.insert(touched.id);
         }
         *index.node_mut(touched.id) = touched.node;
         if touched.changed {
@@ -190,8 +195,15 @@ impl Told {
 
     /// Paths of what the kernel should have told of.
     fn missed(&self, index: &Index, audit: &Audit, ignore: &Ignore) -> Vec<PathBuf> {
-        let untold =
-            self.changed.iter().filter(|&&(id, kind)| kind != ChangeKind::Linked && !audit.was_told(index, id));
+        let told = |id| {
+            // What came with a folder was told where the folder was put.
+            let mut at = id;
+            while !audit.was_told(index, at) && self.replaced.contains(&index.node(at).parent) {
+                at = index.node(at).parent;
+            }
+            audit.was_told(index, at)
+        };
+        let untold = self.changed.iter().filter(|&&(id, kind)| kind != ChangeKind::Linked && !told(id));
         untold.map(|&(id, _)| index.path(id)).filter(|path| !ignore.covers(path)).collect()
     }
 
@@ -209,6 +221,11 @@ impl Told {
         }
         index.sweep();
     }
+}
+
+/// Which file a node is of, by device and inode.
+fn file(index: &Index, node: &Node) -> Option<(u64, u64)> {
+    index.shape(node).map(|shape| (shape.dev, node.ino))
 }
 
 fn kind(index: &Index, node: &Node) -> Option<Kind> {

@@ -105,9 +105,14 @@ fn parts(index: &Index, mut ids: Vec<Id>) -> Vec<Folder> {
 
 /// Looks at what the kernel told of and brings the index up to date. `None`, and nothing done, where that is not enough: a
 /// folder is not the one that was known by its name.
-pub(crate) fn told(index: &mut Index, root: &RootFs, rules: Rules, watch: &mut Watch) -> Result<Option<Seen>> {
+pub(crate) fn told(
+    index: &mut Index,
+    root: &RootFs,
+    rules: Rules,
+    watch: &mut Watch,
+    audit: &Audit,
+) -> Result<Option<Seen>> {
     let _span = info_span!(target: "zuwai", "look").entered();
-    let audit = Audit::new(index, watch);
     let mut look = Look::new(index, root, rules);
     look.watch = Some(watch);
     look.restless = Some(&audit.restless);
@@ -116,7 +121,7 @@ pub(crate) fn told(index: &mut Index, root: &RootFs, rules: Rules, watch: &mut W
         *look.seen[id as usize / 64].get_mut() |= 1 << (id % 64);
     }
     let mut lookers = walk::walk(audit.beginnings(index, root), || Looker::new(&look))?;
-    let others = other_names(&look, &audit, &lookers);
+    let others = other_names(&look, audit, &lookers);
     lookers.extend(walk::walk(others, || Looker::new(&look))?);
     if look.is_lost() {
         return Ok(None);
