@@ -371,10 +371,15 @@ mod tests {
     #[test]
     fn a_folder_that_a_mount_covers_since_it_was_watched_is_left_as_it_was_known() {
         let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("covered")).unwrap();
+        fs::write(at("covered/file"), "").unwrap();
+        // A file with two names is asked for each time.
+        fs::hard_link(at("covered/file"), at("name")).unwrap();
         let (mut snapshotter, root) = watched(folder.path());
-        let mounted = crate::scratch::mount_tmpfs(&folder.path().join("one/below"), "1m");
-        fs::write(folder.path().join("one/below/of the mount"), "").unwrap();
-        fs::write(folder.path().join("one/told"), "").unwrap();
+        let mounted = crate::scratch::mount_tmpfs(&at("covered"), "1m");
+        fs::write(at("covered/file"), "of the mount").unwrap();
+        fs::write(at("one/told"), "").unwrap();
         assert_eq!(paths(&snapshotter.changes(&root, &Scope::Watched).unwrap()), ["/one", "/one/told"]);
         drop(mounted);
         assert!(snapshotter.changes(&root, &Scope::Watched).unwrap().is_empty());

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod overlay;
 mod world;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use zuwai_snapshot::{
     ApplyOptions, Ignore, Parents, RootFs, Scope, SnapshotMode, Snapshotter, WriteOptions, apply_tar, tree, write_tar,
 };
 
+use overlay::Overlay;
 use world::{Name, Step, World, paths, step};
 
 /// All that a layer has of one entry, asked of the kernel by other means than the crate's.
@@ -155,29 +157,6 @@ proptest! {
     #[test]
     fn applying_them_without_the_folders_above_gives_b_as_well(groups in groups()) {
         follow(&groups, Parents::Changed);
-    }
-}
-
-/// An overlay whose lower folder holds a tree, mounted as long as this value lives: what a container's `/` is.
-struct Overlay(PathBuf);
-
-impl Overlay {
-    fn mount(lower: &Path, place: &Path) -> Self {
-        for name in ["upper", "work", "merged"] {
-            fs::create_dir(place.join(name)).unwrap();
-        }
-        let part = |name: &str| place.join(name).display().to_string();
-        let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), part("upper"), part("work"));
-        let options = std::ffi::CString::new(options).unwrap();
-        let merged = place.join("merged");
-        rustix::mount::mount("overlay", &merged, "overlay", rustix::mount::MountFlags::empty(), &*options).unwrap();
-        Self(merged)
-    }
-}
-
-impl Drop for Overlay {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod overlay;
 mod world;
 
 use std::fs;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use zuwai_snapshot::{Ignore, RootFs, Scope, SnapshotMode, Snapshotter, WriteOptions, write_tar};
 
+use overlay::Overlay;
 use world::{Step, World, step};
 
 /// What is found by a look at what was told, after something happened to a tree, and that everybody finds the same: who asks
@@ -82,13 +84,17 @@ fn a_file_of_one_name_gets_another_and_is_written_by_that() {
 /// and one does this and that in turns and misses nothing.
 fn follow(groups: &[Vec<Step>], ignore: &[&str]) {
     let tmp = tempfile::tempdir().unwrap();
-    let root = RootFs::open(tmp.path(), Ignore::new(ignore.iter().map(PathBuf::from))).unwrap();
+    follow_in(tmp.path(), groups, ignore);
+}
+
+fn follow_in(folder: &Path, groups: &[Vec<Step>], ignore: &[&str]) {
+    let root = RootFs::open(folder, Ignore::new(ignore.iter().map(PathBuf::from))).unwrap();
     let mut all: [Box<dyn Snapshotter>; 3] = std::array::from_fn(|_| SnapshotMode::Full.snapshotter());
     for snapshotter in &mut all {
         snapshotter.reset(&root).unwrap();
         snapshotter.settle(&root).unwrap();
     }
-    let mut world = World::new(tmp.path());
+    let mut world = World::new(folder);
     for (number, steps) in groups.iter().enumerate() {
         for step in steps {
             world.take(step);
@@ -132,4 +138,20 @@ proptest! {
     fn and_so_beside_what_is_ignored(groups in groups()) {
         follow(&groups, &["/a", "/b/c", "/d/a/b"]);
     }
+}
+
+#[test]
+fn it_is_so_on_an_overlay_over_the_tree() {
+    proptest!(ProptestConfig::with_cases(40), |(groups in groups())| {
+        let tmp = tempfile::tempdir().unwrap();
+        let lower = tmp.path().join("lower");
+        fs::create_dir(&lower).unwrap();
+        let (before, groups) = groups.split_first().unwrap();
+        let mut world = World::new(&lower);
+        for step in before {
+            world.take(step);
+        }
+        let overlay = Overlay::mount(&lower, tmp.path());
+        follow_in(&overlay.0, groups, &[]);
+    });
 }
