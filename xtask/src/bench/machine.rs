@@ -20,8 +20,36 @@ pub(crate) fn describe() -> Result<String> {
     ))
 }
 
-/// Touches the memory that is free, up to so many bytes, and lets go of it again. A virtual machine may give free memory back
-/// to its host, and who touches it next pays for that.
+/// A virtual machine gives free memory back to its host (Linux's page reporting); whoever is given it next waits for the host,
+/// in time that counts as its own: 5 µs a page in place of 0.4 where it was measured, and half of what it takes to unpack a
+/// layer. Until this is dropped, nothing is given back, for all that are measured alike.
+pub(crate) struct KeptMemory {
+    /// What the kernel had been told before; `None` where it has no such thing, or does not let it be told.
+    before: Option<String>,
+}
+
+/// The order of the smallest block that is reported, as an exponent of two of pages.
+const REPORTED: &str = "/sys/module/page_reporting/parameters/page_reporting_order";
+/// One more than the order of the largest block there is (`MAX_PAGE_ORDER` is 10 on `x86_64`).
+const NONE_REPORTED: &str = "11";
+
+pub(crate) fn keep_memory() -> KeptMemory {
+    let before = fs::read_to_string(REPORTED).ok().filter(|_| fs::write(REPORTED, NONE_REPORTED).is_ok());
+    KeptMemory { before }
+}
+
+impl Drop for KeptMemory {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before
+            && let Err(error) = fs::write(REPORTED, before)
+        {
+            eprintln!("xtask: {REPORTED} was {} and could not be put back: {error}", before.trim());
+        }
+    }
+}
+
+/// Touches the memory that is free, up to so many bytes, and lets go of it again, so that what the host had got back (see
+/// [`keep_memory`]) is there.
 pub(crate) fn have_memory(most: u64) -> Result<()> {
     let memory = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
     let free = kilobytes(&memory, "MemFree").context("/proc/meminfo tells no MemFree")? << 10;

@@ -40,6 +40,7 @@ pub(crate) fn run(words: &[String]) -> Result<()> {
             None => bail!("there is no bench `{name}`\n{}", help()),
         },
     };
+    let _kept = machine::keep_memory();
     for bench in wanted {
         let machine = machine::describe()?;
         let tables = (bench.run)(words)?;
