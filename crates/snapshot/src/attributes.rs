@@ -109,17 +109,17 @@ pub(crate) fn remove(at: BorrowedFd<'_>, entry: &[u8], name: &[u8]) -> rustix::i
     }
 }
 
-/// What two sets of attributes are compared by: sixteen bytes of BLAKE3, all zero for the empty set.
+/// What two sets of attributes are compared by: their hash, all zero for the empty set.
 pub(crate) fn digest(attributes: &Attributes) -> [u8; 16] {
     if attributes.is_empty() {
         return [0; 16];
     }
-    let mut hasher = blake3::Hasher::new();
+    let mut hasher = crate::content::Hasher::new();
     for (name, value) in attributes {
         for part in [name, value] {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part);
         }
     }
-    crate::content::short(&hasher)
+    hasher.finish()
 }

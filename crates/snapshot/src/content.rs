@@ -1,29 +1,51 @@
-//! What two contents are compared by: BLAKE3, of which the index keeps sixteen bytes.
+//! What two contents are compared by: sixteen bytes of HighwayHash under a key that this process has drawn.
 //!
-//! Half of the hash keeps an entry of the index within one cache line. Nobody gains from two files that agree in it: who
-//! could make such a pair owns both files.
+//! Every file of an image is hashed, most of them small, and nothing outlives the process that was hashed. So it need not be
+//! one of the hashes that everybody can compute: a keyed one says as surely that two contents differ, since nobody who
+//! does not know the key can look for two that agree, and takes a fifth to a tenth of the time (BLAKE3: 1 GB/s for files
+//! of some kilobytes, 4.7 for large ones; this 10 to 12). Sixteen bytes keep an entry of the index within one cache line.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::sync::LazyLock;
 
+use highway::{HighwayHash as _, HighwayHasher, Key};
 use rustix::fs::{Mode, OFlags};
 
 /// How much is read at once.
 const CHUNK: usize = 256 * 1024;
 
-/// The part of a hash that is kept. Never all zero: that says "unknown".
-pub(crate) fn short(hasher: &blake3::Hasher) -> [u8; 16] {
-    let mut half = [0; 16];
-    half.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    if half == [0; 16] {
-        half[0] = 1;
+/// What the system gave for hash tables, spread over the key's length.
+static KEY: LazyLock<[u64; 4]> = LazyLock::new(|| {
+    let random = RandomState::new();
+    [0, 1, 2, 3].map(|number: u64| random.hash_one(number))
+});
+
+/// The hash of bytes that come in pieces.
+pub(crate) struct Hasher(HighwayHasher);
+
+impl Hasher {
+    pub(crate) fn new() -> Hasher {
+        Hasher(HighwayHasher::new(Key(*KEY)))
     }
-    half
+
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.0.append(bytes);
+    }
+
+    /// Never all zero: that says "unknown".
+    pub(crate) fn finish(self) -> [u8; 16] {
+        let [low, high] = self.0.finalize128();
+        (u128::from(low) | u128::from(high) << 64).max(1).to_le_bytes()
+    }
 }
 
 /// The hash of bytes in memory.
 pub(crate) fn of_bytes(bytes: &[u8]) -> [u8; 16] {
-    short(blake3::Hasher::new().update(bytes))
+    let mut hasher = Hasher::new();
+    hasher.update(bytes);
+    hasher.finish()
 }
 
 /// The hash of a link's target.
@@ -43,11 +65,11 @@ pub(crate) fn of_file(at: BorrowedFd<'_>, name: &[u8], buffer: &mut Vec<u8>) -> 
 /// The same of one that is open for reading, from its beginning.
 pub(crate) fn of_open(file: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> rustix::io::Result<[u8; 16]> {
     buffer.resize(CHUNK, 0);
-    let mut hasher = blake3::Hasher::new();
+    let mut hasher = Hasher::new();
     let mut at = 0;
     loop {
         match rustix::io::pread(file, &mut buffer[..], at) {
-            Ok(0) => return Ok(short(&hasher)),
+            Ok(0) => return Ok(hasher.finish()),
             Ok(length) => {
                 hasher.update(&buffer[..length]);
                 at += length as u64;
@@ -61,4 +83,32 @@ pub(crate) fn of_open(file: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> rustix::io:
 /// The bytes of a path.
 pub(crate) fn bytes(path: &std::path::Path) -> &[u8] {
     path.as_os_str().as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn pieces_have_the_hash_of_the_whole_and_another_byte_has_another(
+            bytes in prop::collection::vec(any::<u8>(), 1..3000), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+            changed in any::<prop::sample::Index>(), bit in 0_u8..8,
+        ) {
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            let mut hasher = Hasher::new();
+            cuts.windows(2).for_each(|ends| hasher.update(&bytes[ends[0]..ends[1]]));
+            let whole = of_bytes(&bytes);
+            prop_assert_eq!(hasher.finish(), whole);
+            prop_assert_ne!(whole, [0; 16]);
+            let mut other = bytes.clone();
+            other[changed.index(bytes.len())] ^= 1 << bit;
+            prop_assert_ne!(of_bytes(&other), whole);
+            prop_assert_ne!(of_bytes(&[&bytes[..], &[0]].concat()), whole);
+        }
+    }
 }

@@ -380,7 +380,7 @@ impl<'a> Packer<'a> {
         if size == 0 {
             return Ok(NO_HASH);
         }
-        let mut hasher = blake3::Hasher::new();
+        let mut hasher = content::Hasher::new();
         let mut left = size;
         while left > 0 {
             self.hand_on_if_full(path)?;
@@ -399,7 +399,7 @@ impl<'a> Packer<'a> {
             }
         }
         self.piece.resize(self.piece.len() + padding(size), 0);
-        Ok(content::short(&hasher))
+        Ok(hasher.finish())
     }
 
     /// The entry at a path; leaves its folder open.

@@ -115,12 +115,12 @@ impl Applier<'_> {
 }
 
 fn write_content(archive: &mut Archive<'_>, file: BorrowedFd<'_>, hashes: bool) -> Made<[u8; 16]> {
-    let mut hasher = blake3::Hasher::new();
+    let mut hasher = content::Hasher::new();
     let mut empty = true;
     loop {
         let piece = archive.content()?;
         if piece.is_empty() {
-            return Ok(if empty || !hashes { NO_HASH } else { content::short(&hasher) });
+            return Ok(if empty || !hashes { NO_HASH } else { hasher.finish() });
         }
         empty = false;
         if hashes {
