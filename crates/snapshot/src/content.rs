@@ -1,4 +1,4 @@
-//! What two contents are compared by: sixteen bytes of HighwayHash under a key that this process has drawn.
+//! What two contents are compared by: sixteen bytes of `HighwayHash` under a key that this process has drawn.
 //!
 //! Every file of an image is hashed, most of them small, and nothing outlives the process that was hashed. So it need not be
 //! one of the hashes that everybody can compute: a keyed one says as surely that two contents differ, since nobody who
