@@ -1,6 +1,6 @@
 //! What two contents are compared by: sixteen bytes of `HighwayHash` under a key that this process has drawn.
 //!
-//! Every file of an image is hashed, most of them small, and nothing outlives the process that was hashed. So it need not be
+//! Every file of an image is hashed, most of them small, and no hash outlives the process. So it need not be
 //! one of the hashes that everybody can compute: a keyed one says as surely that two contents differ, since nobody who
 //! does not know the key can look for two that agree, and takes a tenth to two fifths of the time (BLAKE3: 1 GB/s for files
 //! of some kilobytes, 4.7 for large ones; this 10 to 12). Sixteen bytes keep an entry of the index within one cache line.

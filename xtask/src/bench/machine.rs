@@ -21,7 +21,7 @@ pub(crate) fn describe() -> Result<String> {
 }
 
 /// A virtual machine gives free memory back to its host (Linux's page reporting); whoever is given it next waits for the host,
-/// in time that counts as its own: 5 µs a page in place of 0.4 where it was measured, and half of what it takes to unpack a
+/// in time that counts as its own: 5 µs for 4 KiB in place of 0.4 where it was measured, and up to half of what it takes to unpack a
 /// layer. Until this is dropped, nothing is given back, for all that are measured alike.
 pub(crate) struct KeptMemory {
     /// What the kernel had been told before; `None` where it has no such thing, or does not let it be told.
