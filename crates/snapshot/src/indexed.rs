@@ -234,10 +234,14 @@ impl Snapshotter for Indexed {
     }
 
     fn learn(&mut self, changes: &[Change], written: &Written) {
+        // Most changes lie beside the one before.
+        let mut folder: Option<(&Path, Id)> = None;
         for learned in written.learned() {
-            let Some(id) = changes.get(learned.change as usize).and_then(|change| self.index.at(&change.path)) else {
-                continue;
-            };
+            let Some(path) = changes.get(learned.change as usize).map(|change| change.path.as_path()) else { continue };
+            let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { continue };
+            let known = folder.filter(|(known, _)| known.as_os_str() == above.as_os_str());
+            folder = known.or_else(|| self.index.at(above).map(|id| (above, id)));
+            let Some(id) = folder.and_then(|(_, folder)| self.index.find(folder, name.as_bytes())) else { continue };
             let attributes = self.index.attributes.number(learned.attributes);
             let node = self.index.node_mut(id);
             // What was packed is what the look saw, or it is not learned.

@@ -142,6 +142,8 @@ struct Packer<'a> {
     folder: Option<(PathBuf, OwnedFd)>,
     /// Folders that are in the layer.
     folders: HashSet<PathBuf>,
+    /// The one of them that was asked for last.
+    last_above: PathBuf,
     /// Files with several names: the name under which they are in the layer, and the hash of their content.
     links: HashMap<(u64, u64), (Vec<u8>, [u8; 16])>,
     /// Names that are as they were, until one that is new or changed of the same file is in the layer.
@@ -170,6 +172,7 @@ impl<'a> Packer<'a> {
             written: Written::default(),
             folder: None,
             folders: HashSet::new(),
+            last_above: PathBuf::new(),
             links: HashMap::new(),
             waiting: HashMap::new(),
             sockets: Vec::new(),
@@ -233,10 +236,20 @@ impl<'a> Packer<'a> {
         Ok(())
     }
 
+    /// Whether a folder is in the layer.
+    fn is_above(&mut self, folder: &Path) -> bool {
+        // Most entries lie beside the one before, and comparing costs less than hashing.
+        let is_last = self.last_above.as_os_str() == folder.as_os_str();
+        is_last || self.folders.contains(folder) && {
+            folder.clone_into(&mut self.last_above);
+            true
+        }
+    }
+
     /// Puts the folders above a path into the layer, if they are to be there and are not yet.
     fn parents(&mut self, path: &Path) -> Result<()> {
         let above = path.parent().unwrap_or(Path::new("/"));
-        if self.options.parents == Parents::Changed || above.file_name().is_none() || self.folders.contains(above) {
+        if self.options.parents == Parents::Changed || above.file_name().is_none() || self.is_above(above) {
             return Ok(());
         }
         self.parents(above)?;
@@ -285,9 +298,9 @@ impl<'a> Packer<'a> {
 
     /// Writes one entry. False says that it went away.
     fn entry(&mut self, at: Option<u32>, path: &Path, stat: &Stat) -> Result<bool> {
-        let (_, folder) = self.folder.take().expect("the folder is open since the entry was looked at");
-        let written = self.entry_in(at, path, stat, folder.as_fd());
-        self.folder = Some((path.parent().unwrap_or(Path::new("/")).to_path_buf(), folder));
+        let folder = self.folder.take().expect("the folder is open since the entry was looked at");
+        let written = self.entry_in(at, path, stat, folder.1.as_fd());
+        self.folder = Some(folder);
         match written {
             Ok(()) => Ok(true),
             Err(SnapshotError::Path { source, .. })
@@ -305,7 +318,6 @@ impl<'a> Packer<'a> {
         let base = path.file_name().expect("the root is no entry").as_bytes();
         let mut name = content::bytes(path)[1..].to_vec();
         let kind = stat.kind();
-        let attributes = attributes::read(folder, base, kind).during("read the extended attributes of", path)?;
         let mut hash = NO_HASH;
         let mut link = Vec::new();
         let mut typeflag = match kind {
@@ -341,6 +353,11 @@ impl<'a> Packer<'a> {
             }
             _ => None,
         };
+        let attributes = match &content {
+            Some((file, _)) => attributes::read_open(file.as_fd()),
+            None => attributes::read(folder, base, kind),
+        };
+        let attributes = attributes.during("read the extended attributes of", path)?;
         let stat = content.as_ref().map_or(stat, |(_, stat)| stat);
         self.header(&name, &link, typeflag, stat, &attributes)?;
         if let Some((file, stat)) = &content {
@@ -405,7 +422,7 @@ impl<'a> Packer<'a> {
     /// The entry at a path; leaves its folder open.
     fn stat(&mut self, path: &Path) -> rustix::io::Result<Stat> {
         let above = path.parent().unwrap_or(Path::new("/"));
-        if self.folder.as_ref().is_none_or(|(known, _)| known != above) {
+        if self.folder.as_ref().is_none_or(|(known, _)| known.as_os_str() != above.as_os_str()) {
             self.folder = Some((above.to_path_buf(), self.root.beneath().exact_folder(above)?));
         }
         let folder = &self.folder.as_ref().expect("it was opened above").1;

@@ -1,12 +1,13 @@
 //! What was found, put into the index and told as changes.
 
+use std::cmp;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Audit, Found, Parts, Report, Seen, Touched};
 use crate::index::{Id, Index, LISTED, Node, ROOT, Shape};
-use crate::{Change, ChangeKind, Ignore, Kind};
+use crate::{Change, ChangeKind, Ignore, Kind, content};
 
 /// Brings the index up to date with what was found, and says what changed.
 pub(super) fn conclude(
@@ -189,7 +190,7 @@ impl Told {
         let mut changes: Vec<Change> =
             self.changed.iter().map(|&(id, kind)| Change::new(kind, index.path(id))).collect();
         changes.retain(|change| !ignore.covers(&change.path));
-        changes.sort_unstable();
+        changes.sort_unstable_by(|left, right| by_component(content::bytes(&left.path), content::bytes(&right.path)));
         changes
     }
 
@@ -221,6 +222,13 @@ impl Told {
         }
         index.sweep();
     }
+}
+
+/// The order of [`Change`]s, whose paths here have no component but names: a separator comes before all that names are made of.
+fn by_component(left: &[u8], right: &[u8]) -> cmp::Ordering {
+    let same = left.iter().zip(right).take_while(|(left, right)| left == right).count();
+    let next = |path: &[u8]| path.get(same).map(|&byte| (byte != b'/', byte));
+    next(left).cmp(&next(right))
 }
 
 /// Which file a node is of, by device and inode.

@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 
 use super::looker::Looker;
 use super::{Touched, lock};
-use crate::index::{Id, NO_HASH, Node, ROOT, Shape, low};
+use crate::index::{Id, NO_HASH, Node, ROOT, Shape, UNKNOWN, low};
 use crate::metadata::Stat;
 use crate::{Kind, SnapshotMode, attributes, content};
 
@@ -106,16 +106,18 @@ impl Looker<'_, '_> {
         Ok(node)
     }
 
-    /// What the next look compares by, as far as it will not be learned when the entry is packed.
+    /// What the next look compares by. Of a file whose content will be learned when it is packed the attributes will be as well.
     fn compute(&mut self, node: &mut Node, stat: &Stat, at: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
-        let kind = stat.kind();
+        let (kind, rules) = (stat.kind(), self.look.rules);
+        let has_content = kind == Kind::File && stat.size > 0;
+        if has_content && rules.trusted && low(stat.ctime) < rules.hash_from {
+            (node.attributes, node.hash) = (UNKNOWN, NO_HASH);
+            return Ok(());
+        }
         let attributes = attributes::digest(&attributes::read(at, name, kind)?);
         node.attributes = lock(&self.look.attributes).number(attributes);
-        let rules = self.look.rules;
         node.hash = match kind {
-            Kind::File if stat.size > 0 && (!rules.trusted || low(stat.ctime) >= rules.hash_from) => {
-                content::of_file(at, name, &mut self.bytes)?
-            }
+            Kind::File if has_content => content::of_file(at, name, &mut self.bytes)?,
             Kind::Symlink => content::of_link(at, name)?,
             _ => NO_HASH,
         };
