@@ -240,10 +240,11 @@ impl<'a> Packer<'a> {
     fn is_above(&mut self, folder: &Path) -> bool {
         // Most entries lie beside the one before, and comparing costs less than hashing.
         let is_last = self.last_above.as_os_str() == folder.as_os_str();
-        is_last || self.folders.contains(folder) && {
-            folder.clone_into(&mut self.last_above);
-            true
-        }
+        is_last
+            || self.folders.contains(folder) && {
+                folder.clone_into(&mut self.last_above);
+                true
+            }
     }
 
     /// Puts the folders above a path into the layer, if they are to be there and are not yet.
