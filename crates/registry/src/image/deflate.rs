@@ -10,8 +10,16 @@ use libdeflater::{CompressionLvl, Compressor};
 
 use super::compression::DEFAULT_GZIP_LEVEL;
 
-/// How many bytes are read at once, and so must be there behind the place that is read.
-const WORD: usize = 8;
+/// So many bytes must be there behind the end of a stream: bits are read a word at a time, up to a word ahead.
+const AHEAD: usize = 2 * size_of::<u64>();
+
+/// By so many bits a code is looked up, and by what follows them where it is longer: what is looked up often stays in the
+/// first cache.
+const FIRST_BITS: u32 = 11;
+
+/// Where in the table the codes of literals and lengths begin, and those of distances.
+const LITERALS: u16 = 0;
+const DISTANCES: u16 = 1 << FIRST_BITS;
 
 /// How far deflate looks back.
 pub(super) const WINDOW: usize = 32 * 1024;
@@ -79,17 +87,19 @@ impl Deflater {
 /// Finds blocks. What is kept from one stream to the next is memory alone.
 #[derive(Default)]
 struct Scanner {
-    literals: Vec<Code>,
-    distances: Vec<Code>,
+    /// Both alphabets' codes by their first bits, then those that are longer.
+    codes: Vec<Code>,
     lengths: Vec<u8>,
 }
 
 /// What the next bits begin with.
 #[derive(Debug, Clone, Copy, Default)]
 struct Code {
-    /// Bits of the code, and of what follows it as a number.
+    /// Bits of the code, and of what follows it as a number; of a longer one, by how many more bits it is looked up.
     bits: u8,
     meaning: Meaning,
+    /// Where in the table what follows is looked up: behind a length it is a distance, else a literal or a length.
+    next: u16,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -97,10 +107,11 @@ enum Meaning {
     /// No code begins like that.
     #[default]
     Nothing,
-    Literal,
-    /// A length, which a distance follows. Of a table of distances, every one.
-    Match,
+    /// A literal, a length or a distance: which of them need not be asked to pass it.
+    Symbol,
     End,
+    /// More bits than the table is made by must be seen.
+    Longer,
 }
 
 /// The stream is none of deflate's.
@@ -111,8 +122,7 @@ impl Scanner {
     /// Makes the last block of the stream that begins at a byte one that others follow, and ends it on a byte's boundary.
     fn leave_open(&mut self, bytes: &mut Vec<u8>, start: usize) {
         let end = bytes.len();
-        // So that whole words can be read up to the end.
-        bytes.resize(end + WORD, 0);
+        bytes.resize(end + AHEAD, 0);
         let last = self.last_block(&bytes[start..]).expect("libdeflate writes what deflate is");
         bytes.truncate(end);
         bytes[start + last.header / 8] &= !(1 << (last.header % 8));
@@ -123,11 +133,11 @@ impl Scanner {
         bytes.extend_from_slice(&[0, 0, 0xff, 0xff]);
     }
 
-    /// Where in a stream, behind which a word of zeros stands, the last block begins and ends.
+    /// Where in a stream, with [`AHEAD`] zeros behind it, the last block begins and ends.
     fn last_block(&mut self, stream: &[u8]) -> Result<Block, Malformed> {
-        let mut bits = Bits { stream, at: 0 };
+        let mut bits = Bits::of(stream);
         loop {
-            let header = bits.at;
+            let header = bits.at();
             let is_last = bits.take(1)? == 1;
             match bits.take(2)? {
                 0 => bits.pass_stored()?,
@@ -142,7 +152,7 @@ impl Scanner {
                 _ => return Err(Malformed),
             }
             if is_last {
-                return Ok(Block { header, end: bits.at });
+                return Ok(Block { header, end: bits.at() });
             }
         }
     }
@@ -156,8 +166,7 @@ impl Scanner {
                 _ => 8,
             })
             .collect();
-        fill(&mut self.literals, &lengths, literal)?;
-        fill(&mut self.distances, &[5; 30], distance)
+        self.fill(&lengths, &[5; 30])
     }
 
     /// RFC 1951, 3.2.7.
@@ -184,45 +193,44 @@ impl Scanner {
         if lengths.len() > all {
             return Err(Malformed);
         }
-        let filled = fill(&mut self.literals, &lengths[..literals], literal)
-            .and_then(|()| fill(&mut self.distances, &lengths[literals..], distance));
+        let filled = self.fill(&lengths[..literals], &lengths[literals..]);
         self.lengths = lengths;
         filled
     }
 
+    fn fill(&mut self, literals: &[u8], distances: &[u8]) -> Result<(), Malformed> {
+        self.codes.clear();
+        self.codes.resize(2 << FIRST_BITS, Code::default());
+        fill(&mut self.codes, LITERALS, literals, literal)?;
+        fill(&mut self.codes, DISTANCES, distances, distance)
+    }
+
+    /// Passes symbols up to the end of the block. What comes next is guessed wrong too often by the processor to be asked: each
+    /// code says where the next one is looked up.
     fn pass_codes(&self, bits: &mut Bits<'_>) -> Result<(), Malformed> {
-        let (literals, distances) = (&*self.literals, &*self.distances);
-        // Both have a power of two of entries.
-        let (literal_mask, distance_mask) = (literals.len() as u64 - 1, distances.len() as u64 - 1);
+        // A copy, whose parts need not be in memory.
+        let (mut now, mut table) = (*bits, LITERALS);
         loop {
-            // 57 bits at least: a length and its distance take 48 at most, and what remains may be literals.
-            let mut word = bits.word()?;
-            let mut left = 57_u32;
-            loop {
-                let code = literals[index(word & literal_mask)];
-                let taken = u32::from(code.bits);
-                match code.meaning {
-                    Meaning::Literal => {
-                        bits.at += usize::from(code.bits);
-                        (word, left) = (word >> taken, left - taken);
-                        if left < 48 {
-                            break;
+            // Two symbols take 48 bits at most.
+            now.refill()?;
+            for _ in 0..2 {
+                let mut code = self.codes[usize::from(table) + now.index(FIRST_BITS)];
+                if code.meaning != Meaning::Symbol {
+                    if code.meaning == Meaning::Longer {
+                        code = self.codes[usize::from(code.next) + now.index_behind(FIRST_BITS, code.bits)];
+                    }
+                    match code.meaning {
+                        Meaning::Symbol => {}
+                        Meaning::End => {
+                            now.pass(code.bits);
+                            *bits = now;
+                            return bits.check();
                         }
+                        Meaning::Nothing | Meaning::Longer => return Err(Malformed),
                     }
-                    Meaning::Match => {
-                        let distance = distances[index((word >> taken) & distance_mask)];
-                        if distance.meaning == Meaning::Nothing {
-                            return Err(Malformed);
-                        }
-                        bits.at += usize::from(code.bits) + usize::from(distance.bits);
-                        break;
-                    }
-                    Meaning::End => {
-                        bits.at += usize::from(code.bits);
-                        return bits.check();
-                    }
-                    Meaning::Nothing => return Err(Malformed),
                 }
+                now.pass(code.bits);
+                table = code.next;
             }
         }
     }
@@ -241,75 +249,129 @@ fn index(masked: u64) -> usize {
     masked as usize
 }
 
+/// The bits of a stream, from a place on.
+#[derive(Clone, Copy)]
 struct Bits<'a> {
     stream: &'a [u8],
-    at: usize,
+    /// The first byte of which no bit is counted in the word.
+    next: usize,
+    /// Bits that come next, the first one lowest. Those above the counted ones are true as well, or none.
+    word: u64,
+    count: u32,
 }
 
-impl Bits<'_> {
-    /// The next 57 bits, and perhaps some more.
-    fn word(&self) -> Result<u64, Malformed> {
-        let byte = self.at / 8;
-        let word = self.stream.get(byte..byte + WORD).and_then(|word| word.try_into().ok()).ok_or(Malformed)?;
-        Ok(u64::from_le_bytes(word) >> (self.at % 8))
+impl<'a> Bits<'a> {
+    fn of(stream: &'a [u8]) -> Self {
+        Self { stream, next: 0, word: 0, count: 0 }
+    }
+
+    /// Makes it 56 bits at least.
+    fn refill(&mut self) -> Result<(), Malformed> {
+        let more = self.stream.get(self.next..).and_then(<[u8]>::first_chunk).ok_or(Malformed)?;
+        self.word |= u64::from_le_bytes(*more) << self.count;
+        self.next += ((63 - self.count) / 8) as usize;
+        // So many whole bytes more.
+        self.count |= 0x38;
+        Ok(())
+    }
+
+    /// Which bit of the stream comes next.
+    fn at(&self) -> usize {
+        8 * self.next - self.count as usize
+    }
+
+    /// So many bits, as a place in a table.
+    fn index(&self, bits: u32) -> usize {
+        index(self.word & ((1 << bits) - 1))
+    }
+
+    /// The same of bits that others come before.
+    fn index_behind(&self, before: u32, bits: u8) -> usize {
+        index((self.word >> before) & ((1 << bits) - 1))
+    }
+
+    /// Passes bits, which must be there.
+    fn pass(&mut self, bits: u8) {
+        self.word >>= bits;
+        self.count -= u32::from(bits);
     }
 
     /// Up to 16 bits as a number.
-    fn take(&mut self, count: u32) -> Result<usize, Malformed> {
-        let taken = index(self.word()? & ((1 << count) - 1));
-        self.at += count as usize;
+    fn take(&mut self, bits: u8) -> Result<usize, Malformed> {
+        self.refill()?;
+        let taken = self.index(bits.into());
+        self.pass(bits);
         Ok(taken)
     }
 
     fn pass_stored(&mut self) -> Result<(), Malformed> {
-        self.at = self.at.next_multiple_of(8);
-        let length = self.take(16)?;
-        self.at += 16 + 8 * length;
+        let header = self.at().div_ceil(8);
+        let length = self.stream.get(header..).and_then(<[u8]>::first_chunk).ok_or(Malformed)?;
+        let next = header + 4 + usize::from(u16::from_le_bytes(*length));
+        *self = Self { next, ..Self::of(self.stream) };
         self.check()
     }
 
     /// Whether what was passed was there.
     fn check(&self) -> Result<(), Malformed> {
-        if self.at <= (self.stream.len() - WORD) * 8 { Ok(()) } else { Err(Malformed) }
+        if self.at() <= (self.stream.len() - AHEAD) * 8 { Ok(()) } else { Err(Malformed) }
     }
 }
 
-/// A symbol of the alphabet of literals and lengths: what it means, and how many bits follow its code.
-fn literal(symbol: usize) -> (Meaning, u8) {
+/// What a symbol of the alphabet of literals and lengths means; of the bits, how many follow its code.
+fn literal(symbol: usize) -> Code {
     const EXTRA: [u8; 31] =
         [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0, 0, 0];
     match symbol {
-        0..=255 => (Meaning::Literal, 0),
-        256 => (Meaning::End, 0),
-        _ => (Meaning::Match, EXTRA[symbol - 257]),
+        0..=255 => Code { bits: 0, meaning: Meaning::Symbol, next: LITERALS },
+        256 => Code { bits: 0, meaning: Meaning::End, next: LITERALS },
+        _ => Code { bits: EXTRA[symbol - 257], meaning: Meaning::Symbol, next: DISTANCES },
     }
 }
 
 /// The same of the alphabet of distances.
-fn distance(symbol: usize) -> (Meaning, u8) {
+fn distance(symbol: usize) -> Code {
     let extra = (symbol / 2).saturating_sub(1);
-    (Meaning::Match, u8::try_from(extra).expect("there are 32 symbols"))
+    Code { bits: u8::try_from(extra).expect("there are 32 symbols"), meaning: Meaning::Symbol, next: LITERALS }
 }
 
-/// Says of every code that bits can begin with what it is (RFC 1951, 3.2.2); the table is as large as the longest code needs.
-fn fill(table: &mut Vec<Code>, lengths: &[u8], symbol: impl Fn(usize) -> (Meaning, u8)) -> Result<(), Malformed> {
-    let longest = lengths.iter().copied().max().unwrap_or_default();
-    table.clear();
-    table.resize(1 << longest, Code::default());
+/// Says of every code that bits can begin with what it is (RFC 1951, 3.2.2), by the first bits of it from a place in the table
+/// on, and in a part of its own at the table's end where codes that begin so are longer.
+fn fill(codes: &mut Vec<Code>, begin: u16, lengths: &[u8], symbol: impl Fn(usize) -> Code) -> Result<(), Malformed> {
+    let (begin, first_bits) = (usize::from(begin), FIRST_BITS as usize);
+    let longest = usize::from(lengths.iter().copied().max().unwrap_or_default());
+    let more_bits = longest.saturating_sub(first_bits);
     let mut code = 0_usize;
     for length in 1..=longest {
         code <<= 1;
-        for (number, _) in lengths.iter().enumerate().filter(|(_, known)| **known == length) {
+        for (number, _) in lengths.iter().enumerate().filter(|(_, known)| usize::from(**known) == length) {
             if code >> length != 0 {
                 return Err(Malformed);
             }
-            let (meaning, extra) = symbol(number);
+            let mut entry = symbol(number);
+            entry.bits += u8::try_from(length).map_err(|_| Malformed)?;
             // Codes come with their first bit first, numbers with their last.
-            let first = code.reverse_bits() >> (usize::BITS - u32::from(length));
-            for entry in table.iter_mut().skip(first).step_by(1 << length) {
-                *entry = Code { bits: length + extra, meaning };
-            }
+            let bits = code.reverse_bits() >> (usize::BITS as usize - length);
             code += 1;
+            if length <= first_bits {
+                let places = &mut codes[begin..begin + (1 << first_bits)];
+                places.iter_mut().skip(bits).step_by(1 << length).for_each(|place| *place = entry);
+                continue;
+            }
+            let first = begin + (bits & ((1 << first_bits) - 1));
+            if codes[first].meaning != Meaning::Longer {
+                let next = u16::try_from(codes.len()).map_err(|_| Malformed)?;
+                let bits = u8::try_from(more_bits).map_err(|_| Malformed)?;
+                codes[first] = Code { bits, meaning: Meaning::Longer, next };
+                codes.resize(codes.len() + (1 << more_bits), Code::default());
+            }
+            let part = usize::from(codes[first].next);
+            let places = &mut codes[part..part + (1 << more_bits)];
+            places
+                .iter_mut()
+                .skip(bits >> first_bits)
+                .step_by(1 << (length - first_bits))
+                .for_each(|place| *place = entry);
         }
     }
     Ok(())
@@ -342,11 +404,12 @@ impl Symbols {
     }
 
     fn next(&self, bits: &mut Bits<'_>) -> Result<u8, Malformed> {
-        let (symbol, length) = self.table[index(bits.word()? & 127)];
+        bits.refill()?;
+        let (symbol, length) = self.table[bits.index(7)];
         if length == 0 {
             return Err(Malformed);
         }
-        bits.at += usize::from(length);
+        bits.pass(length);
         Ok(symbol)
     }
 }
@@ -394,7 +457,7 @@ mod tests {
     #[test]
     fn what_deflate_does_not_write_is_found_out() {
         let mut scanner = Scanner::default();
-        let mut last = |bytes: &[u8]| scanner.last_block(&[bytes, &[0; WORD]].concat());
+        let mut last = |bytes: &[u8]| scanner.last_block(&[bytes, &[0; AHEAD]].concat());
         assert_eq!(last(&[0b111]), Err(Malformed), "a kind of block that there is not");
         assert_eq!(last(&[1, 10, 0, !10, 0xff, b'x']), Err(Malformed), "shorter than it says");
         assert_eq!(last(&[0b101, 0xff, 0xff, 0xff]), Err(Malformed), "codes of no code");
@@ -421,7 +484,7 @@ mod tests {
         #[test]
         fn any_bytes_are_followed_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let end = bytes.len() * 8;
-            if let Ok(block) = Scanner::default().last_block(&[&bytes, &[0; WORD][..]].concat()) {
+            if let Ok(block) = Scanner::default().last_block(&[&bytes, &[0; AHEAD][..]].concat()) {
                 prop_assert!(block.header < block.end && block.end <= end);
             }
         }
