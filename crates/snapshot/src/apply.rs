@@ -324,7 +324,7 @@ fn inside(name: &[u8]) -> std::result::Result<PathBuf, &'static str> {
     if name.contains(&0) {
         return Err("its name has a NUL in it");
     }
-    let mut path = PathBuf::new();
+    let mut path = PathBuf::with_capacity(name.len());
     for component in name.split(|&byte| byte == b'/') {
         match component {
             b"" | b"." => {}

@@ -177,7 +177,7 @@ impl Snapshotter for Indexed {
         let mut removed = false;
         for (path, name, what) in applied.journal().lines() {
             let folder = match last {
-                Some((known, id)) if known == path => id,
+                Some((known, id)) if known.as_os_str() == path.as_os_str() => id,
                 _ => self.folder(path),
             };
             last = Some((path, folder));
