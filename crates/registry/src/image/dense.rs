@@ -108,6 +108,15 @@ mod tests {
     }
 
     #[test]
+    fn the_beginning_of_a_piece_may_say_what_it_is() {
+        // Of the whole piece the counts are even enough.
+        let mut piece = random(PIECE);
+        piece[..PIECE / 8].iter_mut().for_each(|byte| *byte &= 127);
+        assert_eq!(kinds(&piece.repeat(2)), [(false, 2 * PIECE)]);
+        assert_eq!(kinds(&[&piece[PIECE / 8..], &piece[..PIECE / 8]].concat().repeat(2)), [(true, 2 * PIECE)]);
+    }
+
+    #[test]
     fn random_bytes_that_repeat_nearby_are_worth_compressing() {
         assert_eq!(kinds(&random(1024).repeat(4)), [(false, PIECE)]);
     }

@@ -294,3 +294,29 @@ fn needed(index: &Index, new: &[Id], scaffolds: &HashSet<Id>) -> HashSet<Id> {
     }
     needed
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn paths_have_the_order_of_their_components(
+            left in prop::collection::vec("[!./0a]{1,3}", 1..5), right in prop::collection::vec("[!./0a]{1,3}", 1..5),
+        ) {
+            // Names that begin alike, and bytes on both sides of the separator.
+            let path = |names: Vec<String>| {
+                let names = names.join("/");
+                let names = names.split('/').filter(|name| !["", ".", ".."].contains(name));
+                names.fold(PathBuf::from("/"), |path, name| path.join(name))
+            };
+            let (left, right) = (path(left), path(right));
+            let order = by_component(content::bytes(&left), content::bytes(&right));
+            prop_assert_eq!(order, Path::cmp(&left, &right), "{} and {}", left.display(), right.display());
+        }
+    }
+}
