@@ -125,7 +125,10 @@ fn follow_in(folder: &Path, groups: &[Vec<Step>], ignore: &[&str]) {
 /// Takes names out of ignored folders that are not the only ones of their files, and says whether there were any: what is done to
 /// a file by a name that nobody watches is told to nobody, and left to the look at everything to find.
 fn unlink_hidden(root: &Path, ignore: &[&str]) -> bool {
+    let root = root.canonicalize().unwrap();
     let mut folders: Vec<PathBuf> = ignore.iter().map(|path| root.join(&path[1..])).collect();
+    // What a link leads to is not ignored, and perhaps not in the tree.
+    folders.retain(|path| path.parent().is_some_and(|above| above.canonicalize().is_ok_and(|real| real == above)));
     let mut any = false;
     while let Some(path) = folders.pop() {
         match fs::symlink_metadata(&path) {
