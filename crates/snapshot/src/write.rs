@@ -239,12 +239,14 @@ impl<'a> Packer<'a> {
     /// Whether a folder is in the layer.
     fn is_above(&mut self, folder: &Path) -> bool {
         // Most entries lie beside the one before, and comparing costs less than hashing.
-        let is_last = self.last_above.as_os_str() == folder.as_os_str();
-        is_last
-            || self.folders.contains(folder) && {
-                folder.clone_into(&mut self.last_above);
-                true
-            }
+        if self.last_above.as_os_str() == folder.as_os_str() {
+            return true;
+        }
+        let is_there = self.folders.contains(folder);
+        if is_there {
+            folder.clone_into(&mut self.last_above);
+        }
+        is_there
     }
 
     /// Puts the folders above a path into the layer, if they are to be there and are not yet.
