@@ -40,6 +40,7 @@ mod secrets;
 mod settings;
 mod stage;
 mod step;
+mod streams;
 mod syntax;
 mod web;
 mod work;
@@ -74,6 +75,7 @@ pub use crate::secrets::SecretError;
 use crate::secrets::Secrets;
 use crate::stage::Workshop;
 pub use crate::step::StepError;
+use crate::streams::Streams;
 pub use crate::syntax::{ExcerptLine, ExpandError, PatternError, SourceFile, Span, SyntaxError, SyntaxProblem};
 pub use crate::web::WebError;
 use crate::work::WorkFolder;
@@ -168,7 +170,7 @@ fn walk(request: &BuildRequest, tools: &Tools<'_>, work: &WorkFolder) -> Result<
     let secrets = Secrets::read(request)?;
     // Entries of the cache that were found out to be wrong when it was too late to do without them.
     let mut distrusted = HashSet::new();
-    let mut told = false;
+    let (mut may_stream, mut told) = (true, false);
     loop {
         let mut plan = Plan::new(&dockerfile, request, tools, work, &secrets)?;
         fetch(&mut contexts, plan.contexts.iter().copied().collect())?;
@@ -179,11 +181,13 @@ fn walk(request: &BuildRequest, tools: &Tools<'_>, work: &WorkFolder) -> Result<
         if request.push {
             tools.client.resolve_credentials(&request.destinations);
         }
-        let done = build_in(request, tools, work, &plan, &contexts, &secrets, cache);
+        let streams = if may_stream { Streams::of(&plan, request) } else { Streams::default() };
+        let done = build_in(request, tools, work, &plan, &contexts, &secrets, Sources { cache, streams });
         let Done { image, rest, blamed } = done;
-        if image.is_err() && !blamed.is_empty() {
+        if image.is_err() && blamed.any() {
             tell(rest, tools);
-            distrusted.extend(blamed);
+            distrusted.extend(blamed.kept);
+            may_stream &= !blamed.streamed;
             work.forget_stages().map_err(|source| BuildError::Work { path: work.path().to_owned(), source })?;
             continue;
         }
@@ -217,13 +221,33 @@ fn tell_unused(request: &BuildRequest, plan: &Plan<'_>, of_epoch: Option<usize>,
     }
 }
 
+/// Where layers come from besides being made or fetched whole.
+struct Sources<'a> {
+    cache: Option<LayerCache<'a>>,
+    streams: Streams,
+}
+
 /// What became of the stages.
 struct Done {
     image: Result<Image, BuildError>,
     /// What the cache still does.
     rest: Option<Rest>,
-    /// Entries of the cache that are to blame for the error.
-    blamed: Vec<Key>,
+    blamed: Blamed,
+}
+
+/// What is to blame for an error, where the build can do without it.
+#[derive(Default)]
+struct Blamed {
+    /// Entries of the cache.
+    kept: Vec<Key>,
+    /// A layer that was unpacked while it came.
+    streamed: bool,
+}
+
+impl Blamed {
+    fn any(&self) -> bool {
+        self.streamed || !self.kept.is_empty()
+    }
 }
 
 /// Finds out which steps need not be carried out, and takes out of the plan what is not needed then.
@@ -259,9 +283,9 @@ fn build_in(
     plan: &Plan<'_>,
     contexts: &Fetched,
     secrets: &Secrets,
-    cache: Option<LayerCache<'_>>,
+    sources: Sources<'_>,
 ) -> Done {
-    let (mut rest, mut blamed) = (None, Vec::new());
+    let (mut rest, mut blamed) = (None, Blamed::default());
     // A credential helper that is started from here on would load what lies in the image.
     tools.client.seal_credentials();
     let build = || {
@@ -269,11 +293,18 @@ fn build_in(
         let open = |folder: &Path| open_context(&tools.isolation.moved(folder, &work.parked()), work);
         let contexts = contexts.open(&open)?;
         let created = timestamp(request);
-        let shop = Workshop { request, tools, work, blobs, contexts, secrets, created, cache };
+        let Sources { cache, streams } = sources;
+        let shop = Workshop { request, tools, work, blobs, contexts, secrets, created, cache, streams };
         let image = schedule::build_stages(&shop, plan);
+        if let Err(error) = &image
+            && let Some(text) = shop.streams.blame(error).filter(|_| !tools.cancel.is_cancelled())
+        {
+            tools.observer.event(&Event::Warning { text: &text });
+            blamed.streamed = true;
+        }
         // What is done is kept even when the build fails; who wants it to stop does not wait.
         if let Some(cache) = shop.cache.filter(|_| !tools.cancel.is_cancelled()) {
-            blamed = image.as_ref().err().map(|error| cache.blame(error, tools.observer)).unwrap_or_default();
+            blamed.kept = image.as_ref().err().map(|error| cache.blame(error, tools.observer)).unwrap_or_default();
             let (warning, more) = cache.finish();
             rest = Some(more);
             if let Some(text) = warning {
@@ -284,7 +315,7 @@ fn build_in(
     };
     let folders: Vec<&Path> = contexts.folders(&plan.contexts).into_iter().collect();
     if let Err(error) = tools.isolation.begin(&work.parked(), &folders) {
-        return Done { image: Err(error.into()), rest: None, blamed: Vec::new() };
+        return Done { image: Err(error.into()), rest: None, blamed: Blamed::default() };
     }
     let image = build();
     // Left where it is, the image's root is found by the next build, which puts back what was there before.
@@ -298,7 +329,7 @@ fn build_in(
         (Err(error), Ok(())) => Err(error),
         (Err(error), Err(left)) => {
             // What is in the way stays there: nothing is begun anew.
-            blamed.clear();
+            blamed = Blamed::default();
             tools.observer.event(&Event::Warning { text: &left.to_string() });
             Err(error)
         }

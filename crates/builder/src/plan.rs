@@ -197,9 +197,14 @@ impl PlannedStage<'_> {
         base.into_iter().chain(self.reads())
     }
 
+    /// What its COPY instructions read.
+    pub(crate) fn origins(&self) -> impl Iterator<Item = &Origin> {
+        self.origins.values()
+    }
+
     /// The stages whose files its COPY instructions read.
     fn reads(&self) -> impl Iterator<Item = usize> {
-        self.origins.values().filter_map(|origin| match origin {
+        self.origins().filter_map(|origin| match origin {
             Origin::Stage(index) => Some(*index),
             Origin::Image(_) | Origin::Context(_) => None,
         })

@@ -22,6 +22,7 @@ use crate::request::BuildRequest;
 use crate::secrets::Secrets;
 use crate::settings::Settings;
 use crate::step::{self, Ground, StepError, Tree};
+use crate::streams::Streams;
 use crate::work::WorkFolder;
 
 /// What BuildKit writes into every row of the history it makes, and scanners look for.
@@ -39,6 +40,8 @@ pub(crate) struct Workshop<'a> {
     pub(crate) created: String,
     /// Which layers need not be made, and where new ones are kept.
     pub(crate) cache: Option<LayerCache<'a>>,
+    /// Which layers may be unpacked while they come.
+    pub(crate) streams: Streams,
 }
 
 /// Builds one stage, all that it needs being done, and returns its image. `observer` is told what happens in it, and
@@ -338,18 +341,25 @@ impl<'a> StageBuilder<'a> {
         image: &str,
         mut snapshotter: Option<&mut (dyn Snapshotter + 'static)>,
     ) -> Result<(), BuildError> {
-        self.shop.tools.client.prefetch(layers);
+        let Workshop { request, tools, streams, .. } = self.shop;
+        let unpack = |source| BuildError::Unpack { image: image.to_owned(), source };
+        let read = |layer: &Layer| {
+            let digest = layer.descriptor.digest.to_string();
+            move |source| unpack(UnpackError::Read { digest, source })
+        };
+        // The others come meanwhile.
+        let coming = layers.first().filter(|first| streams.may(first, request, tools.client));
+        let mut coming = coming.map(|first| first.stream_tar().map_err(read(first))).transpose()?;
+        tools.client.prefetch(&layers[usize::from(coming.is_some())..]);
         let mut entries = 0;
         for layer in layers {
-            let digest = layer.descriptor.digest.to_string();
-            let unpack = |source| BuildError::Unpack { image: image.to_owned(), source };
-            let read = |source| unpack(UnpackError::Read { digest: digest.clone(), source });
-            let mut tar = Cancellable::new(layer.open_tar().map_err(read)?, self.cancel.flag());
+            let tar = coming.take().map_or_else(|| layer.open_tar().map_err(read(layer)), Ok)?;
+            let mut tar = Cancellable::new(tar, self.cancel.flag());
             let options = ApplyOptions { hashes: snapshotter.is_some(), ..ApplyOptions::default() };
             let applied = apply_tar(&mut tar, root, &options)
-                .map_err(|source| unpack(UnpackError::Apply { digest: digest.clone(), source }))?;
+                .map_err(|source| unpack(UnpackError::Apply { digest: layer.descriptor.digest.to_string(), source }))?;
             // The diff id is checked when the end of the stream is met, which lies behind the end of the archive.
-            drain(&mut tar).map_err(read)?;
+            drain(&mut tar).map_err(read(layer))?;
             for text in &applied.warnings {
                 self.observer.event(&Event::Warning { text });
             }

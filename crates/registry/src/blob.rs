@@ -1,7 +1,7 @@
 //! Where the bytes of blobs come from, and a folder to keep them in.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,14 +10,25 @@ use tempfile::NamedTempFile;
 
 use crate::image::{Descriptor, Digest, Hasher};
 
-/// The bytes of one blob, compressed as the registry knows them. They were verified where they entered; opening twice
+/// The bytes of one blob, compressed as the registry knows them. Opened, they were verified where they entered; opening twice
 /// gives the same bytes twice.
 pub trait BlobSource: Send + Sync {
     /// A reader from the first byte. May block: a blob that is not here yet is fetched first.
     fn open(&self) -> io::Result<Box<dyn Read + Send>>;
 
+    /// A reader of the bytes as they come, which nobody has verified: for who verifies what is in them. A blob that is not
+    /// here yet does not stay, either: whoever opens it later fetches it again.
+    fn stream(&self) -> io::Result<Box<dyn BufRead + Send>> {
+        Ok(buffered(self.open()?))
+    }
+
     /// Somebody will open it soon: a blob that is not here yet may be fetched now, in the background. Does not wait.
     fn prefetch(&self) {}
+}
+
+/// The reader of a blob, with the buffer that suits an inflater.
+pub(crate) fn buffered(reader: Box<dyn Read + Send>) -> Box<dyn BufRead + Send> {
+    Box::new(BufReader::with_capacity(256 * 1024, reader))
 }
 
 /// A folder of blobs, each named by its digest (`sha256/<hex>`, as in an OCI layout). A blob under its name is whole and

@@ -1,10 +1,11 @@
 //! Blobs into files: several at a time, verified while they stream, resumed where the connection broke.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use bytes::Bytes;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, HeaderValue, RANGE};
 use reqwest::{Method, StatusCode};
 use tokio::sync::mpsc;
@@ -17,7 +18,8 @@ use super::error::{FetchError, RegistryError};
 use super::pull::blob_unknown;
 use super::retry::pause;
 use super::session::{Session, call, header, scopes};
-use crate::blob::{BlobDir, BlobFile, BlobSource, FileBlob};
+use super::stream;
+use crate::blob::{BlobDir, BlobFile, BlobSource, FileBlob, buffered};
 use crate::image::{Descriptor, Digest, Hasher};
 
 /// Pieces of a body that wait to be hashed and written.
@@ -86,6 +88,13 @@ impl BlobSource for LazyBlob {
 
     fn prefetch(&self) {
         self.start();
+    }
+
+    fn stream(&self) -> io::Result<Box<dyn BufRead + Send>> {
+        if self.download.here().is_some() || matches!(*self.download.lock(), State::Running) {
+            return Ok(buffered(self.open()?));
+        }
+        Ok(Box::new(stream::start(&self.engine, &self.download.source)))
     }
 }
 
@@ -187,20 +196,7 @@ impl Session {
     async fn fetch_whole(&self, place: &Place, source: &Source) -> Result<PathBuf, RegistryError> {
         let digest = &source.descriptor.digest;
         let mut writer = Writer::start(&source.blobs, digest);
-        let (mut received, mut furthest, mut failures) = (0, 0, 0);
-        while let Err(error) = self.fetch_rest(place, &source.descriptor, &mut received, &mut writer).await {
-            let lost = matches!(error, RegistryError::Status { code: 416, .. }) && received > 0;
-            if lost {
-                writer.restart().await?;
-                received = 0;
-            } else if !error.is_transient() {
-                return Err(blob_unknown(error, digest, place));
-            }
-            // Only failures without any progress between them are counted: a long blob may break often.
-            failures = if received > furthest { 1 } else { failures + 1 };
-            furthest = furthest.max(received);
-            pause(&self.options.retry, failures, error).await?;
-        }
+        self.fetch_pieces(place, &source.descriptor, &mut 0, &mut writer).await?;
         let (file, got) = writer.finish().await?;
         if got != *digest {
             let (expected, origin) = (digest.clone(), place.reference.name());
@@ -209,13 +205,38 @@ impl Session {
         file.keep(digest).map_err(|source| cannot_write(digest, source))
     }
 
+    /// All of a blob from where it was `received` up to, in as many requests as it takes.
+    pub(super) async fn fetch_pieces(
+        &self,
+        place: &Place,
+        descriptor: &Descriptor,
+        received: &mut u64,
+        sink: &mut impl Sink,
+    ) -> Result<(), RegistryError> {
+        let (mut furthest, mut failures) = (*received, 0);
+        while let Err(error) = self.fetch_rest(place, descriptor, received, sink).await {
+            let lost = matches!(error, RegistryError::Status { code: 416, .. }) && *received > 0;
+            if lost {
+                sink.restart().await?;
+                *received = 0;
+            } else if !error.is_transient() {
+                return Err(blob_unknown(error, &descriptor.digest, place));
+            }
+            // Only failures without any progress between them are counted: a long blob may break often.
+            failures = if *received > furthest { 1 } else { failures + 1 };
+            furthest = furthest.max(*received);
+            pause(&self.options.retry, failures, error).await?;
+        }
+        Ok(())
+    }
+
     /// One request for what is still missing.
     async fn fetch_rest(
         &self,
         place: &Place,
         descriptor: &Descriptor,
         received: &mut u64,
-        writer: &mut Writer,
+        sink: &mut impl Sink,
     ) -> Result<(), RegistryError> {
         let digest = &descriptor.digest;
         let attempted = format!("pull blob {digest} from {}", place.reference.name());
@@ -231,7 +252,7 @@ impl Session {
             && header(&response, CONTENT_RANGE.as_str()).is_some_and(|range| begins_at(range, *received));
         if *received > 0 && !goes_on {
             // The whole blob comes again, or some other part of it does.
-            writer.restart().await?;
+            sink.restart().await?;
             *received = 0;
         }
         let size_mismatch = |got| RegistryError::SizeMismatch {
@@ -245,7 +266,7 @@ impl Session {
             if total > descriptor.size {
                 return Err(size_mismatch(None));
             }
-            writer.write(Piece::Bytes(chunk)).await?;
+            sink.take(chunk).await?;
             *received = total;
         }
         if *received < descriptor.size { Err(size_mismatch(Some(*received))) } else { Ok(()) }
@@ -262,6 +283,15 @@ fn cannot_write(digest: &Digest, source: io::Error) -> RegistryError {
     RegistryError::Io { attempted: format!("cannot write blob {digest}"), source }
 }
 
+/// Where the pieces of a blob go, one behind the other.
+pub(super) trait Sink {
+    /// The next piece.
+    async fn take(&mut self, piece: Bytes) -> Result<(), RegistryError>;
+
+    /// The blob comes from its first byte again.
+    async fn restart(&mut self) -> Result<(), RegistryError>;
+}
+
 /// Hashes and writes a blob on a thread that may block. It outlives the requests that bring the pieces.
 struct Writer {
     digest: Digest,
@@ -270,7 +300,7 @@ struct Writer {
 }
 
 enum Piece {
-    Bytes(bytes::Bytes),
+    Bytes(Bytes),
     Restart,
 }
 
@@ -300,10 +330,6 @@ impl Writer {
         Writer { digest: digest.clone(), pieces: Some(pieces), thread: Some(thread) }
     }
 
-    async fn restart(&mut self) -> Result<(), RegistryError> {
-        self.write(Piece::Restart).await
-    }
-
     async fn write(&mut self, piece: Piece) -> Result<(), RegistryError> {
         let sent = match &self.pieces {
             Some(pieces) => pieces.send(piece).await.is_ok(),
@@ -325,6 +351,16 @@ impl Writer {
             None => Err(gone()),
         };
         result.map_err(|source| cannot_write(&self.digest, source))
+    }
+}
+
+impl Sink for Writer {
+    async fn take(&mut self, piece: Bytes) -> Result<(), RegistryError> {
+        self.write(Piece::Bytes(piece)).await
+    }
+
+    async fn restart(&mut self) -> Result<(), RegistryError> {
+        self.write(Piece::Restart).await
     }
 }
 

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -48,14 +48,8 @@ impl Engine {
         future: impl Future<Output = Result<T, RegistryError>>,
     ) -> Result<T, RegistryError> {
         let cancelled = self.session.options.cancelled.clone();
-        let asked = async move {
-            let Some(flag) = cancelled else { return std::future::pending().await };
-            while !flag.load(Ordering::SeqCst) {
-                tokio::time::sleep(LOOKED_AT).await;
-            }
-        };
         self.block_on(async {
-            let (future, asked) = (pin!(future), pin!(asked));
+            let (future, asked) = (pin!(future), pin!(asked_to_stop(cancelled.as_deref())));
             match select(future, asked).await {
                 Either::Left((done, _)) => done,
                 Either::Right(((), future)) => {
@@ -75,6 +69,14 @@ impl Engine {
 
     fn runtime(&self) -> &Runtime {
         self.runtime.as_ref().expect("only drop takes it")
+    }
+}
+
+/// Ends when somebody wishes to stop.
+pub(super) async fn asked_to_stop(cancelled: Option<&AtomicBool>) {
+    let Some(flag) = cancelled else { return std::future::pending().await };
+    while !flag.load(Ordering::SeqCst) {
+        tokio::time::sleep(LOOKED_AT).await;
     }
 }
 

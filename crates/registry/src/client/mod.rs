@@ -28,6 +28,7 @@ mod push;
 mod retry;
 mod session;
 mod stored;
+mod stream;
 mod token;
 pub mod transport;
 mod upload;
@@ -238,6 +239,15 @@ impl Client {
     /// Whether the reference's repository has this blob (HEAD). Its tag and digest do not matter.
     pub fn has_blob(&self, reference: &Reference, digest: &Digest) -> Result<bool, RegistryError> {
         self.engine.block_on_unless_cancelled(self.engine.session.has_blob(reference, digest))
+    }
+
+    /// Whether these repositories will need none of the layer's bytes: they have it, or their registry has it elsewhere. What
+    /// cannot be found out is answered with no.
+    pub fn can_do_without(&self, layer: &Layer, references: &[Reference]) -> bool {
+        let origin = layer.origin.as_ref().map(Reference::registry);
+        references.iter().all(|reference| {
+            origin == Some(reference.registry()) || self.has_blob(reference, &layer.descriptor.digest).unwrap_or(false)
+        })
     }
 
     /// A blob of the reference's repository; its bytes are fetched into `blobs`, and checked, when it is opened.

@@ -53,30 +53,26 @@ pub(crate) enum Seen {
 /// Decompresses a layer by what its bytes are, not by what it is called: registries hold plain tars called gzip. gzip
 /// may have several members and zstd several frames, as eStargz, pigz and zstd:chunked write them.
 pub(crate) fn decompress<'a, R: Read + Send + 'a>(compressed: R) -> io::Result<Box<dyn Read + Send + 'a>> {
-    decompress_by(compressed, |buffered| Box::new(flate2::bufread::MultiGzDecoder::new(buffered)))
+    let buffered = BufReader::with_capacity(256 * 1024, compressed);
+    decompress_by(buffered, |buffered| Box::new(flate2::bufread::MultiGzDecoder::new(buffered)))
 }
 
 /// The same for who compares the digest of what comes out, and needs no checksum besides.
-pub(super) fn decompress_for_digest<'a, R: Read + Send + 'a>(compressed: R) -> io::Result<Box<dyn Read + Send + 'a>> {
+pub(super) fn decompress_for_digest(compressed: Box<dyn BufRead + Send>) -> io::Result<Box<dyn Read + Send>> {
     decompress_by(compressed, |buffered| Box::new(Gunzip::new(buffered)))
-}
-
-fn decompress_by<'a, R: Read + Send + 'a>(
-    compressed: R,
-    gunzip: impl FnOnce(BufReader<R>) -> Box<dyn Read + Send + 'a>,
-) -> io::Result<Box<dyn Read + Send + 'a>> {
-    let mut buffered = BufReader::with_capacity(256 * 1024, compressed);
-    Ok(match see(&mut buffered)? {
-        Seen::Gzip => gunzip(buffered),
-        Seen::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(buffered)?),
-        Seen::Plain => Box::new(buffered),
-    })
 }
 
 /// Looks at the first bytes without taking them. A source that hands out fewer than four at first is plain only when
 /// it ends there.
-fn see<R: Read>(buffered: &mut BufReader<R>) -> io::Result<Seen> {
-    Ok(see_start(buffered.fill_buf()?))
+fn decompress_by<'a, R: BufRead + Send + 'a>(
+    mut buffered: R,
+    gunzip: impl FnOnce(R) -> Box<dyn Read + Send + 'a>,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
+    Ok(match see_start(buffered.fill_buf()?) {
+        Seen::Gzip => gunzip(buffered),
+        Seen::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(buffered)?),
+        Seen::Plain => Box::new(buffered),
+    })
 }
 
 /// What begins so: four bytes are enough.

@@ -1,12 +1,12 @@
 //! A layer: a tar of changes, usually compressed, and where its bytes are.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
 use super::compression::decompress_for_digest;
 use super::{Blob, Descriptor, Digest, Hasher, ImageFormat, Reference};
-use crate::blob::BlobSource;
+use crate::blob::{BlobSource, buffered};
 
 /// One layer of an image. Cheap to clone: the bytes are shared.
 #[derive(Clone)]
@@ -26,7 +26,17 @@ impl Layer {
     /// caller that stops early has read unverified bytes. The blob's own digest was checked where it entered (see
     /// [`BlobSource`]), and is not computed once more.
     pub fn open_tar(&self) -> io::Result<Box<dyn Read + Send>> {
-        let plain = decompress_for_digest(self.blob.open()?)?;
+        self.verified(buffered(self.blob.open()?))
+    }
+
+    /// The same while the blob still comes (see [`BlobSource::stream`]): of its bytes nobody knows before the end that they
+    /// are the layer's, and the blob is not kept.
+    pub fn stream_tar(&self) -> io::Result<Box<dyn Read + Send>> {
+        self.verified(self.blob.stream()?)
+    }
+
+    fn verified(&self, blob: Box<dyn BufRead + Send>) -> io::Result<Box<dyn Read + Send>> {
+        let plain = decompress_for_digest(blob)?;
         Ok(Box::new(Verifying::new(plain, self.diff_id.clone())))
     }
 

@@ -17,6 +17,7 @@ mod pull;
 mod push;
 mod scene;
 mod soak;
+mod streams;
 mod tls;
 mod token_service;
 mod uploads;
