@@ -4,6 +4,7 @@
 //! This crate is the only one that knows a user: flags, environment, terminal, signals, exit codes. It decides nothing
 //! about images.
 
+mod allocator;
 mod args;
 mod builder_output;
 mod cache_options;
@@ -49,6 +50,7 @@ use crate::signals::Signalled;
 use crate::tools::{Container, Toolbox};
 
 fn main() -> ExitCode {
+    allocator::keep_freed();
     // Files get the modes they are meant to have, whatever the launcher's mask.
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
     zuwai_registry::transport::install_crypto();

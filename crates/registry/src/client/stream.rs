@@ -12,7 +12,7 @@ use super::error::{FetchError, RegistryError};
 use super::session::Session;
 
 /// Pieces of a body that wait to be read.
-const PIECES_AHEAD: usize = 16;
+const PIECES_AHEAD: usize = 4;
 
 /// What is known of a compression by its first bytes needs so many of them.
 const FIRST: usize = 4;
