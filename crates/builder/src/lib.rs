@@ -113,7 +113,8 @@ pub enum Leave {
 /// A finished build.
 #[derive(Debug)]
 pub struct Built {
-    /// The image. Its layers lie in the work folder and are gone with it.
+    /// The image. The layers that were made lie in the work folder and are gone with it; those of a base are fetched into it when
+    /// somebody opens them.
     pub image: Image,
     /// The digest of its manifest.
     pub digest: Digest,

@@ -162,6 +162,22 @@ fn one_of_another_size_is_told_with_both() {
 }
 
 #[test]
+fn one_that_a_registry_does_not_take_from_its_other_repository_is_fetched_again_and_sent() {
+    let scene = pushed(&[10_000]);
+    let pulled = scene.pull().unwrap();
+    let name = reference(&format!("{}/other:1", scene.registry.name()));
+    assert!(scene.client().can_do_without(&pulled.image.layers[0], std::slice::from_ref(&name)));
+    stream(&pulled.image.layers[0]).unwrap();
+    scene.registry.fault(|head, _| {
+        if head.target.contains("mount=") { Action::Reply(Reply::error(403, "DENIED")) } else { Action::Serve }
+    });
+    scene.client().push(&pulled.image, &[name]).unwrap();
+    let layer = is_layer(&scene.image);
+    assert_eq!(scene.registry.seen().iter().filter(|head| layer(head)).count(), 2);
+    assert!(scene.registry.manifest("other", "1").is_some());
+}
+
+#[test]
 fn who_stops_reading_keeps_nobody_else_from_it() {
     let scene = pushed(&[4_000_000]);
     let client = scene.client();
