@@ -26,7 +26,8 @@ pub(crate) const UNKNOWN: u32 = u32::MAX;
 /// No hash was computed.
 pub(crate) const NO_HASH: [u8; 16] = [0; 16];
 
-/// In place of a folder's hash: when its card was taken, or later, it was listed, and the index knows all that was in it.
+/// In place of a folder's hash: when its card was taken, or later, it was listed, or all that is in it was put there by who tells
+/// so, and the index knows all that was in it.
 pub(crate) const LISTED: [u8; 16] = [0xff; 16];
 
 const NODES: usize = 4096;

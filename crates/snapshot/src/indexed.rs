@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tracing::info_span;
 
-use crate::index::{Id, Index, NO_HASH, Node, ROOT, Shape, UNKNOWN, low};
+use crate::index::{Id, Index, LISTED, NO_HASH, Node, ROOT, Shape, UNKNOWN, low};
 use crate::journal::{Card, What};
 use crate::look::{self, Audit, Rules, Seen};
 use crate::metadata::Stat;
@@ -133,7 +133,8 @@ impl Indexed {
     /// Gives an entry a new card; its content and attributes are as they were, or as another entry's.
     fn touch(&mut self, folder: Id, name: &[u8], stat: &Stat, like: Option<Id>) {
         let like = like.or_else(|| self.index.find(folder, name)).map(|id| *self.index.node(id));
-        let card = Card { stat: *stat, hash: like.map_or(NO_HASH, |node| node.hash), attributes: None };
+        let hash = like.filter(|_| !stat.is_dir()).map_or(NO_HASH, |node| node.hash);
+        let card = Card { stat: *stat, hash, attributes: None };
         self.put(folder, name, &card);
         if let (Some(like), Some(id)) = (like, self.index.find(folder, name)) {
             self.index.node_mut(id).attributes = like.attributes;
@@ -142,6 +143,7 @@ impl Indexed {
 
     fn put(&mut self, folder: Id, name: &[u8], card: &Card) {
         self.newest = self.newest.max(card.stat.ctime);
+        let proves = self.mode == SnapshotMode::Full && self.trusted.get() == Some(&true);
         let shape = self.index.shapes.number(Shape::of(&card.stat));
         let attributes = card.attributes.map_or(UNKNOWN, |digest| self.index.attributes.number(digest));
         let id = match self.index.find(folder, name) {
@@ -150,8 +152,8 @@ impl Indexed {
         };
         let node = self.index.node_mut(id);
         node.set(&card.stat, shape);
-        // A folder with another card was not listed since.
-        node.hash = if card.stat.is_dir() { NO_HASH } else { card.hash };
+        // A folder with another card was not listed since, unless all that is in it came with the card.
+        node.hash = if card.stat.is_dir() && !(card.hash == LISTED && proves) { NO_HASH } else { card.hash };
         node.attributes = attributes;
     }
 }
@@ -271,7 +273,6 @@ mod tests {
 
     use super::*;
     use crate::Ignore;
-    use crate::index::LISTED;
 
     /// A write through a mapping on a tmpfs leaves no trace in the card. Is it found where the file's ctime is as late as
     /// this, by a snapshotter that believes ctimes?
@@ -321,6 +322,72 @@ mod tests {
         assert!(look().is_empty());
         let (id, trusted) = (snapshotter.index.at(Path::new("/one")).unwrap(), snapshotter.trusts_times(&root));
         assert_eq!(snapshotter.index.node(id).hash == LISTED, trusted, "it is asked entry by entry from then on");
+    }
+
+    /// A tar archive of folders and empty files, in this order; those of folders end with a slash.
+    fn archive(names: &[&str]) -> Vec<u8> {
+        let mut tar = Vec::new();
+        for name in names {
+            let mut header = [0; 512];
+            header[..name.len()].copy_from_slice(name.as_bytes());
+            let folder = name.ends_with('/');
+            header[100..108].copy_from_slice(if folder { b"0000755\0" } else { b"0000644\0" });
+            header[124..136].copy_from_slice(b"00000000000\0");
+            header[136..148].copy_from_slice(b"00000000001\0");
+            header[156] = if folder { b'5' } else { b'0' };
+            header[257..265].copy_from_slice(b"ustar\x0000");
+            header[148..156].fill(b' ');
+            let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+            header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            tar.extend_from_slice(&header);
+        }
+        tar.resize(tar.len() + 1024, 0);
+        tar
+    }
+
+    #[test]
+    fn a_folder_that_a_layer_made_need_not_be_listed_and_one_that_was_there_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("there")).unwrap();
+        let root = RootFs::open(folder.path(), Ignore::default()).unwrap();
+        let mut snapshotter = Indexed::new(SnapshotMode::Full);
+        snapshotter.reset(&root).unwrap();
+        // Nobody tells of it.
+        fs::write(at("there/before"), "").unwrap();
+        let tar = archive(&[
+            "there/new",
+            "there/",
+            "made/",
+            "made/one",
+            "made/below/",
+            "made/below/two",
+            "made/",
+            "above/three",
+        ]);
+        let applied = crate::apply_tar(&mut &*tar, &root, &crate::ApplyOptions::default()).unwrap();
+        snapshotter.adopt(&applied);
+        snapshotter.settle(&root).unwrap();
+        let listed = |snapshotter: &Indexed| -> Vec<bool> {
+            let ids =
+                ["/there", "/made", "/made/below", "/above"].map(|path| snapshotter.index.at(Path::new(path)).unwrap());
+            ids.iter().map(|&id| snapshotter.index.node(id).hash == LISTED).collect()
+        };
+        let trusted = snapshotter.trusts_times(&root);
+        assert_eq!(listed(&snapshotter), [false, trusted, trusted, false]);
+        assert_eq!(found(&mut snapshotter, &root), ["/there/before"]);
+        assert_eq!(listed(&snapshotter), [trusted; 4]);
+        // A second layer puts something into a folder of the first one, and the next look is the first one to see others.
+        let tar = archive(&["made/below/", "made/below/four", "made/five"]);
+        let applied = crate::apply_tar(&mut &*tar, &root, &crate::ApplyOptions::default()).unwrap();
+        snapshotter.adopt(&applied);
+        snapshotter.settle(&root).unwrap();
+        fs::write(at("made/below/six"), "").unwrap();
+        fs::remove_file(at("made/one")).unwrap();
+        fs::write(at("above/seven"), "").unwrap();
+        let expected = ["/above", "/above/seven", "/made", "/made/below", "/made/below/six", "/made/one"];
+        assert_eq!(found(&mut snapshotter, &root), expected);
+        assert!(found(&mut snapshotter, &root).is_empty());
     }
 
     /// A tree of a folder, its snapshotter, which believes ctimes and was told of nothing yet, and its root.

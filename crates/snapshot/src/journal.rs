@@ -43,7 +43,8 @@ pub(crate) enum What {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Card {
     pub(crate) stat: Stat,
-    /// Of its content or target; [`crate::index::NO_HASH`] where nobody computed it.
+    /// Of its content or target; [`crate::index::NO_HASH`] where nobody computed it. Of a folder, [`crate::index::LISTED`] where
+    /// the journal has all that is in it.
     pub(crate) hash: [u8; 16],
     /// The digest of its extended attributes; `None` where nobody knows them.
     pub(crate) attributes: Option<[u8; 16]>,

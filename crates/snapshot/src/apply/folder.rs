@@ -14,7 +14,7 @@ use super::{Applier, Made, Obstacle};
 use crate::archive::Entry;
 use crate::attributes::{self, Attributes};
 use crate::beneath::{Folder, open_folder, stat_at, stat_of};
-use crate::index::NO_HASH;
+use crate::index::{LISTED, NO_HASH};
 use crate::journal::{Card, What};
 use crate::place::{self, Dress};
 use crate::{Kind, Ownership, SnapshotError};
@@ -80,12 +80,14 @@ pub(super) struct Pending {
     pub(super) bare: bool,
     /// The mode it was made with, of which the umask may have taken something.
     pub(super) mode: Option<u32>,
+    /// Whether it was made here, so that the journal has all that is in it.
+    pub(super) whole: bool,
 }
 
 impl Pending {
     /// Of a folder that no entry told of so far.
     fn untold(mtime: Option<i128>) -> Self {
-        Self { mtime, told: false, bare: false, mode: None }
+        Self { mtime, told: false, bare: false, mode: None, whole: false }
     }
 }
 
@@ -170,7 +172,8 @@ impl Applier<'_> {
     pub(super) fn dress_root(&mut self, entry: &Entry) -> Made {
         let folder = self.root.beneath().folder(&self.into)?;
         self.dress_dir(entry, folder.fd.as_fd(), b".", &folder.real, true)?;
-        self.pending.insert(folder.real, Pending { mtime: Some(entry.mtime), told: true, bare: false, mode: None });
+        let pending = Pending { mtime: Some(entry.mtime), told: true, bare: false, mode: None, whole: false };
+        self.pending.insert(folder.real, pending);
         // What is known of it as a place may be another now.
         self.places.clear();
         Ok(())
@@ -206,7 +209,8 @@ impl Applier<'_> {
         }
         let bare = !was_there && !place.default_acl && entry.attributes.is_empty();
         let mode = plain.then_some(dress.mode);
-        self.pending.insert(real, Pending { mtime: Some(entry.mtime), told: true, bare, mode });
+        let whole = !was_there || self.pending.get(&real).is_some_and(|pending| pending.whole);
+        self.pending.insert(real, Pending { mtime: Some(entry.mtime), told: true, bare, mode, whole });
         Ok(())
     }
 
@@ -261,7 +265,7 @@ impl Applier<'_> {
             let attributes = if pending.bare { Attributes::new() } else { attributes::read(at, name, Kind::Dir)? };
             let card = Card {
                 stat: self.root.beneath().seen(stat),
-                hash: NO_HASH,
+                hash: if pending.whole { LISTED } else { NO_HASH },
                 attributes: Some(attributes::digest(&attributes)),
             };
             self.applied.journal.note(above, name, What::Put(card));
