@@ -297,8 +297,8 @@ fn build_in(
         let Sources { cache, streams } = sources;
         let shop = Workshop { request, tools, work, blobs, contexts, secrets, created, cache, streams };
         let image = schedule::build_stages(&shop, plan);
-        if let Err(error) = &image
-            && let Some(text) = shop.streams.blame(error).filter(|_| !tools.cancel.is_cancelled())
+        if image.is_err()
+            && let Some(text) = shop.streams.damaged().filter(|_| !tools.cancel.is_cancelled())
         {
             tools.observer.event(&Event::Warning { text: &text });
             blamed.streamed = true;

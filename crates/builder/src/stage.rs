@@ -347,19 +347,29 @@ impl<'a> StageBuilder<'a> {
             let digest = layer.descriptor.digest.to_string();
             move |source| unpack(UnpackError::Read { digest, source })
         };
+        let first = layers.first().filter(|first| streams.may(first, request, tools.client));
+        let doubted = |layer: &Layer, source: io::Error| {
+            streams.doubt(layer, &source);
+            read(layer)(source)
+        };
+        let mut coming = first.map(|first| first.stream_tar().map_err(|source| doubted(first, source))).transpose()?;
         // The others come meanwhile.
-        let coming = layers.first().filter(|first| streams.may(first, request, tools.client));
-        let mut coming = coming.map(|first| first.stream_tar().map_err(read(first))).transpose()?;
         tools.client.prefetch(&layers[usize::from(coming.is_some())..]);
         let mut entries = 0;
         for layer in layers {
-            let tar = coming.take().map_or_else(|| layer.open_tar().map_err(read(layer)), Ok)?;
+            let streamed = coming.take();
+            let is_streamed = streamed.is_some();
+            let tar = streamed.map_or_else(|| layer.open_tar().map_err(read(layer)), Ok)?;
             let mut tar = Cancellable::new(tar, self.cancel.flag());
             let options = ApplyOptions { hashes: snapshotter.is_some(), ..ApplyOptions::default() };
-            let applied = apply_tar(&mut tar, root, &options)
-                .map_err(|source| unpack(UnpackError::Apply { digest: layer.descriptor.digest.to_string(), source }))?;
+            let applied = apply_tar(&mut tar, root, &options).map_err(|source| {
+                if is_streamed {
+                    streams.examine(layer, &source, &mut tar);
+                }
+                unpack(UnpackError::Apply { digest: layer.descriptor.digest.to_string(), source })
+            })?;
             // The diff id is checked when the end of the stream is met, which lies behind the end of the archive.
-            drain(&mut tar).map_err(read(layer))?;
+            drain(&mut tar).map_err(|source| if is_streamed { doubted(layer, source) } else { read(layer)(source) })?;
             for text in &applied.warnings {
                 self.observer.event(&Event::Warning { text });
             }

@@ -2,10 +2,10 @@
 
 #![allow(unsafe_code)] // mallopt(3) has no safe form.
 
-/// Bytes: a larger piece is mapped and unmapped alone.
+/// Bytes: a larger piece is mapped and unmapped alone, each time.
 #[cfg(target_env = "gnu")]
 const MAPPED_ALONE: i32 = 1 << 20;
-/// Bytes: so much of what is free at the end of a heap is kept.
+/// Bytes: so much of what is free at the end of a heap is kept; threads have heaps of their own.
 #[cfg(target_env = "gnu")]
 const KEPT: i32 = 8 << 20;
 

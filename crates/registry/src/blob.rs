@@ -16,8 +16,8 @@ pub trait BlobSource: Send + Sync {
     /// A reader from the first byte. May block: a blob that is not here yet is fetched first.
     fn open(&self) -> io::Result<Box<dyn Read + Send>>;
 
-    /// A reader of the bytes as they come, which nobody has verified: for who verifies what is in them. A blob that is not
-    /// here yet does not stay, either: whoever opens it later fetches it again.
+    /// A reader of the bytes as they come, for who verifies what is in them: perhaps nobody else has, and perhaps they are not
+    /// kept and whoever opens the blob later fetches it again. By itself the same as [`BlobSource::open`].
     fn stream(&self) -> io::Result<Box<dyn BufRead + Send>> {
         Ok(buffered(self.open()?))
     }

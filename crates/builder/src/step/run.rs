@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Mutex;
 
-use zuwai_snapshot::{RootFs, Scope};
+use zuwai_snapshot::Scope;
 
 use super::ownership::accounts;
 use super::{Ground, StepError, absolute, mounts};
@@ -51,7 +51,7 @@ pub(super) fn execute(action: &RunAction, ground: &Ground<'_>) -> Result<Scope, 
 }
 
 fn start(command: &Command, laid: &dyn Laid, ground: &Ground<'_>, last: &Mutex<LastLines>) -> Result<Exit, StepError> {
-    make_working_dir(ground.root, &command.working_dir)?;
+    make_working_dir(ground, &command.working_dir)?;
     ground.snapshotter.settle(ground.root)?;
     let output = |stream, bytes: &[u8]| {
         last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(bytes);
@@ -60,10 +60,13 @@ fn start(command: &Command, laid: &dyn Laid, ground: &Ground<'_>, last: &Mutex<L
     Ok(ground.isolation.run(ground.root, command, laid, &output, ground.cancel)?)
 }
 
-/// A working folder that a base image names and does not have is made, as the runtimes do.
-fn make_working_dir(root: &RootFs, path: &Path) -> Result<(), StepError> {
+/// A working folder that a base image names and does not have is made, as the runtimes do. Later than the folder above it was
+/// known to be as it is, so that the look after the command finds it.
+fn make_working_dir(ground: &Ground<'_>, path: &Path) -> Result<(), StepError> {
+    let root = ground.root;
     let located = root.resolve(path)?;
     if located.kind.is_none() || !root.has_folder(&located.real) {
+        ground.snapshotter.settle(root)?;
         root.make_dirs(path, &zuwai_snapshot::Ownership { uid: 0, gid: 0, mode: 0o755 })?;
     }
     Ok(())

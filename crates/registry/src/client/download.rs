@@ -221,6 +221,9 @@ impl Session {
                 *received = 0;
             } else if !error.is_transient() {
                 return Err(blob_unknown(error, &descriptor.digest, place));
+            } else if *received == descriptor.size {
+                // Only the end of the answer was lost.
+                return Ok(());
             }
             // Only failures without any progress between them are counted: a long blob may break often.
             failures = if *received > furthest { 1 } else { failures + 1 };

@@ -241,13 +241,14 @@ impl Client {
         self.engine.block_on_unless_cancelled(self.engine.session.has_blob(reference, digest))
     }
 
-    /// Whether these repositories will need none of the layer's bytes: they have it, or their registry has it elsewhere. What
-    /// cannot be found out is answered with no.
+    /// Whether a push to these repositories will need none of the layer's bytes: they have it, or their registry has it
+    /// elsewhere. What cannot be found out within some seconds is answered with no.
     pub fn can_do_without(&self, layer: &Layer, references: &[Reference]) -> bool {
-        let origin = layer.origin.as_ref().map(Reference::registry);
-        references.iter().all(|reference| {
-            origin == Some(reference.registry()) || self.has_blob(reference, &layer.descriptor.digest).unwrap_or(false)
-        })
+        let (origin, digest) = (layer.origin.as_ref().map(Reference::registry), &layer.descriptor.digest);
+        let others: Vec<&Reference> =
+            references.iter().filter(|reference| origin != Some(reference.registry())).collect();
+        let asked = async { Ok(self.engine.session.all_have(&others, digest).await) };
+        others.is_empty() || self.engine.block_on_unless_cancelled(asked).unwrap_or(false)
     }
 
     /// A blob of the reference's repository; its bytes are fetched into `blobs`, and checked, when it is opened.

@@ -24,6 +24,9 @@ const IMMUTABLE: [&str; 4] = [
     "tag is immutable",
 ];
 
+/// Who asks whether something can be left out does not wait longer for an answer.
+const LONGEST_QUESTION: Duration = Duration::from_secs(5);
+
 impl Session {
     /// All blobs to all destinations, and only then the manifests: a registry that cannot take the image leaves the tags at
     /// the others as they were.
@@ -149,6 +152,20 @@ impl Session {
         let url = place.endpoint.base.join("v2/").expect("a base takes a path");
         let request = call(format!("log in to {}", reference.registry()), Method::GET, url);
         self.expect(&place, &Scopes::new(), &request, &[StatusCode::OK]).await.map(drop)
+    }
+
+    /// Whether each of these repositories is known to have the blob, asked as who pushes to them asks, but not for long.
+    pub(super) async fn all_have(&self, references: &[&Reference], digest: &Digest) -> bool {
+        let asked = async {
+            for reference in references {
+                let place = self.place(reference, Purpose::Push, false).await?;
+                if !self.holds_blob(&place, digest, &scopes(&place, true)).await? {
+                    return Ok(false);
+                }
+            }
+            Ok::<_, RegistryError>(true)
+        };
+        matches!(tokio::time::timeout(LONGEST_QUESTION, asked).await, Ok(Ok(true)))
     }
 
     /// Whether the repository has the blob.

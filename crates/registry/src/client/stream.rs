@@ -7,7 +7,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::sync::mpsc;
 
 use super::download::{Sink, Source};
-use super::engine::Engine;
+use super::engine::{Engine, asked_to_stop};
 use super::error::{FetchError, RegistryError};
 use super::session::Session;
 
@@ -22,15 +22,17 @@ pub(super) fn start(engine: &Arc<Engine>, source: &Source) -> Coming {
     let (pieces, coming) = mpsc::channel(PIECES_AHEAD);
     let (session, source) = (Arc::clone(&engine.session), source.clone());
     let left = source.descriptor.size;
+    let reader = pieces.clone();
     let mut handing = Handing { pieces, handed: 0, at: 0 };
     engine.spawn(async move {
         let cancelled = session.options.cancelled.clone();
         let fetched = tokio::select! {
             fetched = session.fetch_into(&source, &mut handing) => fetched,
-            () = super::engine::asked_to_stop(cancelled.as_deref()) => Err(RegistryError::Cancelled),
+            () = asked_to_stop(cancelled.as_deref()) => Err(RegistryError::Cancelled),
+            () = reader.closed() => return,
         };
         if let Err(error) = fetched {
-            // Nobody to tell it to: the reader is gone.
+            // A reader that is gone need not be told.
             let _ = handing.pieces.send(Err(error)).await;
         }
     });
@@ -47,7 +49,8 @@ impl Session {
             handing.at = received;
             match self.fetch_pieces(place, &source.descriptor, &mut received, handing).await {
                 Ok(()) => return Ok(()),
-                Err(_) if handing.pieces.is_closed() => return Ok(()),
+                // What follows is nobody's.
+                Err(_) if handing.handed == source.descriptor.size => return Ok(()),
                 Err(error) => first = first.or(Some(error)),
             }
         }

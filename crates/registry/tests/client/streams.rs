@@ -173,7 +173,7 @@ fn one_that_a_registry_does_not_take_from_its_other_repository_is_fetched_again_
     });
     scene.client().push(&pulled.image, &[name]).unwrap();
     let layer = is_layer(&scene.image);
-    assert_eq!(scene.registry.seen().iter().filter(|head| layer(head)).count(), 2);
+    assert_eq!(scene.registry.seen().iter().filter(|head| layer(head)).count(), 1, "fetched again");
     assert!(scene.registry.manifest("other", "1").is_some());
 }
 
@@ -191,6 +191,32 @@ fn who_stops_reading_keeps_nobody_else_from_it() {
         tar.read_exact(&mut [0; 100]).unwrap();
     }
     assert!(stream(&pull("last").layers[0]).unwrap() == read(&scene.image.layers[0]).unwrap());
+    // Nor where nothing comes that would show it.
+    scene.registry.fault(times(10, is_layer(&scene.image), || Action::Slow(50_000, Duration::from_secs(20))));
+    let begin = Instant::now();
+    for number in 20..30 {
+        drop(pull(&number.to_string()).layers[0].stream_tar().unwrap());
+    }
+    stream(&pull("the very last").layers[0]).unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_destination_is_asked_as_for_a_push_and_not_for_long() {
+    let (scene, other) = (pushed(&[1000]), FakeRegistry::start());
+    let layer = &scene.pull().unwrap().image.layers[0];
+    let name = [reference(&format!("{}/app:1", other.name()))];
+    let can = |options: ClientOptions| anonymous(options).can_do_without(layer, &name);
+    assert!(!can(ClientOptions { insecure: true, ..impatient() }), "it has no such blob");
+    other.fault(|head, _| if head.method == "HEAD" { Action::Reply(Reply::status(200)) } else { Action::Serve });
+    assert!(can(ClientOptions { insecure: true, ..impatient() }));
+    let asked = other.seen().len();
+    assert!(!can(ClientOptions { insecure_pull: true, ..impatient() }), "what holds for pulls is not for it");
+    assert_eq!(other.seen().len(), asked);
+    other.fault(|_, _| Action::Late(Duration::from_secs(9)));
+    let begin = Instant::now();
+    assert!(!can(ClientOptions { insecure: true, ..impatient() }));
+    assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
 }
 
 #[test]
