@@ -30,7 +30,7 @@ pub trait Snapshotter: Send + Sync {
     fn learn(&mut self, changes: &[Change], written: &Written);
 
     /// Returns once every change made from now on will bear a later time than anything the last look saw: to be called
-    /// after a look and before the next command starts. A few milliseconds at most. Where the clock of the filesystem
+    /// after a look, or after a layer was taken up, and before the next command starts or anything is made for it. A few milliseconds at most. Where the clock of the filesystem
     /// does not get there (a time in the future), or its times prove nothing, it returns as well, and the next look hashes
     /// those entries.
     fn settle(&self, root: &RootFs) -> Result<()>;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Mutex;
 
-use zuwai_snapshot::Scope;
+use zuwai_snapshot::{RootFs, Scope};
 
 use super::ownership::accounts;
 use super::{Ground, StepError, absolute, mounts};
@@ -19,6 +19,8 @@ const LAST_LINES: usize = 20;
 const LINE_LIMIT: usize = 4096;
 
 pub(super) fn execute(action: &RunAction, ground: &Ground<'_>) -> Result<Scope, StepError> {
+    // Before anything is made, be it for mounts: a folder that looks as it did has nothing new in it.
+    ground.snapshotter.settle(ground.root)?;
     let user = accounts(ground.root)?.user(&action.user)?;
     let mut environment = action.env.clone();
     if !environment.iter().any(|variable| variable.starts_with("HOME=")) {
@@ -51,8 +53,7 @@ pub(super) fn execute(action: &RunAction, ground: &Ground<'_>) -> Result<Scope, 
 }
 
 fn start(command: &Command, laid: &dyn Laid, ground: &Ground<'_>, last: &Mutex<LastLines>) -> Result<Exit, StepError> {
-    make_working_dir(ground, &command.working_dir)?;
-    ground.snapshotter.settle(ground.root)?;
+    make_working_dir(ground.root, &command.working_dir)?;
     let output = |stream, bytes: &[u8]| {
         last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(bytes);
         ground.observer.event(&Event::Output { stream, bytes });
@@ -60,13 +61,10 @@ fn start(command: &Command, laid: &dyn Laid, ground: &Ground<'_>, last: &Mutex<L
     Ok(ground.isolation.run(ground.root, command, laid, &output, ground.cancel)?)
 }
 
-/// A working folder that a base image names and does not have is made, as the runtimes do. Later than the folder above it was
-/// known to be as it is, so that the look after the command finds it.
-fn make_working_dir(ground: &Ground<'_>, path: &Path) -> Result<(), StepError> {
-    let root = ground.root;
+/// A working folder that a base image names and does not have is made, as the runtimes do.
+fn make_working_dir(root: &RootFs, path: &Path) -> Result<(), StepError> {
     let located = root.resolve(path)?;
     if located.kind.is_none() || !root.has_folder(&located.real) {
-        ground.snapshotter.settle(root)?;
         root.make_dirs(path, &zuwai_snapshot::Ownership { uid: 0, gid: 0, mode: 0o755 })?;
     }
     Ok(())
