@@ -26,7 +26,7 @@ use crate::{Ignore, Kind, Result, RootFs, SnapshotError, mount_points};
 /// Deeper trees than this are not gone down into: every level holds two folders open.
 const DEEPEST: usize = 4096;
 
-/// What a file is called while it is copied to another device.
+/// What a file or folder is called while it is made on the other side.
 const UNFINISHED: &[u8] = b".zuwai-unfinished";
 
 impl RootFs {
@@ -183,7 +183,7 @@ impl<'a> Mover<'a> {
             return Ok(());
         }
         if name == UNFINISHED {
-            return rustix::fs::unlinkat(from, name, AtFlags::empty()).during("remove", path);
+            return remove_unfinished(from).during("remove", path);
         }
         let there = match stat_at(to, name) {
             Err(Errno::NOENT) => None,
@@ -208,9 +208,11 @@ impl<'a> Mover<'a> {
             }
         }
         if stat.is_dir() {
-            rustix::fs::mkdirat(to, name, Mode::from(0o700)).during("make the folder", path)?;
-            // At once, for the way back when this goes no further; and again when it is full, for its time.
-            dress_like(from, name, &stat, to, name).during("set owner and time of", path)?;
+            remove_unfinished(to).during("remove what was not finished beside", path)?;
+            rustix::fs::mkdirat(to, UNFINISHED, Mode::from(0o700)).during("make the folder", path)?;
+            // Before it has its name, for the way back when this goes no further; and again when it is full, for its time.
+            dress_like(from, name, &stat, to, UNFINISHED).during("set owner and time of", path)?;
+            rustix::fs::renameat(to, UNFINISHED, to, name).during("make the folder", path)?;
             self.descend(from, to, name, &stat, path, depth)
         } else {
             self.copy(from, to, name, &stat, path).during("move", path)
@@ -275,6 +277,15 @@ impl<'a> Mover<'a> {
     }
 }
 
+/// Removes what was being made when somebody was killed: a file, or a folder with nothing in it.
+fn remove_unfinished(from: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    match rustix::fs::unlinkat(from, UNFINISHED, AtFlags::empty()) {
+        Err(Errno::ISDIR) => rustix::fs::unlinkat(from, UNFINISHED, AtFlags::REMOVEDIR),
+        Err(Errno::NOENT) => Ok(()),
+        removed => removed,
+    }
+}
+
 /// Gives an entry the owner, mode, attributes and time of another.
 fn dress_like(
     from: BorrowedFd<'_>,
@@ -335,6 +346,29 @@ mod tests {
 
         root.clear().unwrap();
         assert_eq!(crate::tree::render(&whole).unwrap().lines().count(), 2);
+    }
+
+    #[test]
+    fn a_folder_that_was_being_made_when_somebody_was_killed_changes_nothing() {
+        let tmp = tempfile::tempdir().unwrap();
+        let (here, there) = (tmp.path().join("root"), tmp.path().join("parked"));
+        fs::create_dir_all(&here).unwrap();
+        fill(&here);
+        let root = RootFs::open(&here, Ignore::new(["/etc/hosts".into()])).unwrap();
+        let whole = RootFs::open(&here, Ignore::default()).unwrap();
+        let before = crate::tree::render(&whole).unwrap();
+        // Killed while /etc, which stays, was made on the other side; and then what follows a kill: all comes back.
+        fs::create_dir_all(there.join(OsStr::from_bytes(UNFINISHED))).unwrap();
+        fs::set_permissions(&there, fs::metadata(&here).unwrap().permissions()).unwrap();
+        root.restore(&there).unwrap();
+        assert_eq!((crate::tree::render(&whole).unwrap(), fs::read_dir(&there).unwrap().count()), (before.clone(), 0));
+        // The same, and the next one parks again.
+        fs::create_dir(there.join(OsStr::from_bytes(UNFINISHED))).unwrap();
+        root.park(&there).unwrap();
+        assert_eq!(fs::metadata(there.join("etc")).unwrap().mode() & 0o7777, 0o1750);
+        assert!(!there.join(OsStr::from_bytes(UNFINISHED)).exists());
+        root.restore(&there).unwrap();
+        assert_eq!(crate::tree::render(&whole).unwrap(), before);
     }
 
     #[test]
