@@ -343,23 +343,22 @@ impl<'a> StageBuilder<'a> {
     ) -> Result<(), BuildError> {
         let Workshop { request, tools, streams, .. } = self.shop;
         let unpack = |source| BuildError::Unpack { image: image.to_owned(), source };
-        let read = |layer: &Layer| {
-            let digest = layer.descriptor.digest.to_string();
-            move |source| unpack(UnpackError::Read { digest, source })
+        let read = |layer: &Layer, is_streamed: bool, source: io::Error| {
+            if is_streamed {
+                streams.doubt(layer, &source);
+            }
+            unpack(UnpackError::Read { digest: layer.descriptor.digest.to_string(), source })
         };
         let first = layers.first().filter(|first| streams.may(first, request, tools.client));
-        let doubted = |layer: &Layer, source: io::Error| {
-            streams.doubt(layer, &source);
-            read(layer)(source)
-        };
-        let mut coming = first.map(|first| first.stream_tar().map_err(|source| doubted(first, source))).transpose()?;
+        let coming = first.map(|first| first.stream_tar().map_err(|source| read(first, true, source)));
+        let mut coming = coming.transpose()?;
         // The others come meanwhile.
         tools.client.prefetch(&layers[usize::from(coming.is_some())..]);
         let mut entries = 0;
         for layer in layers {
             let streamed = coming.take();
             let is_streamed = streamed.is_some();
-            let tar = streamed.map_or_else(|| layer.open_tar().map_err(read(layer)), Ok)?;
+            let tar = streamed.map_or_else(|| layer.open_tar().map_err(|source| read(layer, false, source)), Ok)?;
             let mut tar = Cancellable::new(tar, self.cancel.flag());
             let options = ApplyOptions { hashes: snapshotter.is_some(), ..ApplyOptions::default() };
             let applied = apply_tar(&mut tar, root, &options).map_err(|source| {
@@ -369,7 +368,7 @@ impl<'a> StageBuilder<'a> {
                 unpack(UnpackError::Apply { digest: layer.descriptor.digest.to_string(), source })
             })?;
             // The diff id is checked when the end of the stream is met, which lies behind the end of the archive.
-            drain(&mut tar).map_err(|source| if is_streamed { doubted(layer, source) } else { read(layer)(source) })?;
+            drain(&mut tar).map_err(|source| read(layer, is_streamed, source))?;
             for text in &applied.warnings {
                 self.observer.event(&Event::Warning { text });
             }
