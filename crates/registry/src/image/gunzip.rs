@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead, Read};
 
-use flate2::{Decompress, FlushDecompress, Status};
+use super::inflate::{Inflater, Invalid, Stop};
 
 /// Flags of a member's header (RFC 1952, 2.3.1).
 const HEADER_CHECKSUM: u8 = 1 << 1;
@@ -18,33 +18,35 @@ const LONGEST_TEXT: usize = u16::MAX as usize;
 /// The plain bytes of one member after the other, to the end of the source.
 pub(super) struct Gunzip<R> {
     source: R,
-    inflate: Decompress,
+    inflater: Inflater,
     at: At,
+    /// Bytes of this member so far.
+    length: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     First,
     Inside,
+    /// Behind a member's bytes.
+    Trailer,
     Behind,
 }
 
 impl<R: BufRead> Gunzip<R> {
     pub(super) fn new(source: R) -> Self {
-        Gunzip { source, inflate: Decompress::new(false), at: At::First }
+        Gunzip { source, inflater: Inflater::new(), at: At::First, length: 0 }
     }
 
     fn header(&mut self) -> io::Result<()> {
-        let mut fixed = [0; 10];
-        self.source.read_exact(&mut fixed)?;
+        let fixed: [u8; 10] = self.array()?;
         let [0x1f, 0x8b, 8, flags, ..] = fixed else { return Err(invalid("no header of gzip")) };
         if flags & RESERVED != 0 {
             return Err(invalid("a header of gzip with unknown flags"));
         }
         if flags & EXTRA != 0 {
-            let mut length = [0; 2];
-            self.source.read_exact(&mut length)?;
-            self.pass(u16::from_le_bytes(length).into())?;
+            let length = u16::from_le_bytes(self.array()?);
+            self.pass(length.into())?;
         }
         for flag in [NAME, COMMENT] {
             if flags & flag != 0 {
@@ -56,11 +58,8 @@ impl<R: BufRead> Gunzip<R> {
 
     /// The checksum is passed over; the length costs nothing to compare.
     fn trailer(&mut self) -> io::Result<()> {
-        let mut trailer = [0; 8];
-        self.source.read_exact(&mut trailer)?;
-        let [.., a, b, c, d] = trailer;
-        let length = self.inflate.total_out() & u64::from(u32::MAX);
-        if u64::from(u32::from_le_bytes([a, b, c, d])) == length {
+        let [.., a, b, c, d]: [u8; 8] = self.array()?;
+        if u64::from(u32::from_le_bytes([a, b, c, d])) == self.length & u64::from(u32::MAX) {
             Ok(())
         } else {
             Err(invalid("a member of gzip that is not as long as it says"))
@@ -70,9 +69,7 @@ impl<R: BufRead> Gunzip<R> {
     /// A name or a comment, up to the NUL behind it.
     fn pass_text(&mut self) -> io::Result<()> {
         for _ in 0..=LONGEST_TEXT {
-            let mut byte = [0];
-            self.source.read_exact(&mut byte)?;
-            if byte == [0] {
+            if self.array()? == [0] {
                 return Ok(());
             }
         }
@@ -80,8 +77,30 @@ impl<R: BufRead> Gunzip<R> {
     }
 
     fn pass(&mut self, count: u64) -> io::Result<()> {
-        let passed = io::copy(&mut (&mut self.source).take(count), &mut io::sink())?;
-        if passed == count { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+        let mut left = count;
+        while left > 0 && self.inflater.next_byte().is_some() {
+            left -= 1;
+        }
+        let passed = io::copy(&mut (&mut self.source).take(left), &mut io::sink())?;
+        if passed == left { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    /// The next bytes between what is compressed; the first of them may have been read with it.
+    fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        let mut known = 0;
+        while known < N
+            && let Some(byte) = self.inflater.next_byte()
+        {
+            bytes[known] = byte;
+            known += 1;
+        }
+        self.source.read_exact(&mut bytes[known..])?;
+        Ok(bytes)
+    }
+
+    fn is_at_end(&mut self) -> io::Result<bool> {
+        Ok(!self.inflater.has_next_byte() && self.source.fill_buf()?.is_empty())
     }
 }
 
@@ -97,34 +116,47 @@ impl<R: BufRead> Read for Gunzip<R> {
 impl<R: BufRead> Gunzip<R> {
     fn next(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            if self.at != At::Inside {
-                if self.at == At::Behind && self.source.fill_buf()?.is_empty() {
-                    return Ok(0);
+            let fresh = self.inflater.fresh();
+            if !fresh.is_empty() || buffer.is_empty() {
+                let count = fresh.len().min(buffer.len());
+                buffer[..count].copy_from_slice(&fresh[..count]);
+                self.inflater.take(count);
+                self.length += count as u64;
+                return Ok(count);
+            }
+            match self.at {
+                At::Inside => self.inflate()?,
+                At::Trailer => {
+                    self.trailer()?;
+                    self.at = At::Behind;
                 }
-                self.header()?;
-                self.inflate.reset(false);
-                self.at = At::Inside;
-            }
-            let compressed = self.source.fill_buf()?;
-            let ended = compressed.is_empty();
-            let (read, written) = (self.inflate.total_in(), self.inflate.total_out());
-            let status = self.inflate.decompress(compressed, buffer, FlushDecompress::None);
-            let status = status.map_err(|_| invalid("a gzip stream that cannot be inflated"))?;
-            let (read, written) = (self.inflate.total_in() - read, self.inflate.total_out() - written);
-            let short = |count: u64| usize::try_from(count).expect("no more than a slice has");
-            self.source.consume(short(read));
-            if status == Status::StreamEnd {
-                self.trailer()?;
-                self.at = At::Behind;
-            }
-            if written > 0 || buffer.is_empty() {
-                return Ok(short(written));
-            }
-            if ended && self.at == At::Inside {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+                at @ (At::First | At::Behind) => {
+                    if at == At::Behind && self.is_at_end()? {
+                        return Ok(0);
+                    }
+                    self.header()?;
+                    self.inflater.restart();
+                    (self.at, self.length) = (At::Inside, 0);
+                }
             }
         }
     }
+
+    fn inflate(&mut self) -> io::Result<()> {
+        let compressed = self.source.fill_buf()?;
+        let (used, stop) = self.inflater.inflate(compressed).map_err(damaged)?;
+        let is_cut = stop == Stop::Hungry && compressed.is_empty();
+        self.source.consume(used);
+        if stop == Stop::Ended {
+            self.at = At::Trailer;
+        }
+        // What came before the cut is taken first; then nothing comes.
+        if is_cut && self.inflater.fresh().is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    }
+}
+
+fn damaged(Invalid(what): Invalid) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("a gzip stream that cannot be inflated: it has {what}"))
 }
 
 fn invalid(what: &'static str) -> io::Error {

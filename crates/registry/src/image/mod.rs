@@ -10,6 +10,7 @@ mod document;
 mod graph;
 mod gunzip;
 mod gzip;
+mod inflate;
 mod layer;
 mod layer_writer;
 mod manifest;
