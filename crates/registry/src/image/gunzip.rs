@@ -22,12 +22,16 @@ pub(super) struct Gunzip<R> {
     at: At,
     /// Bytes of this member so far.
     length: u64,
+    /// What is wrong with it.
+    fault: Option<(io::ErrorKind, String)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     First,
     Inside,
+    /// Behind what can be inflated.
+    Damaged(Invalid),
     /// Behind a member's bytes.
     Trailer,
     Behind,
@@ -35,18 +39,20 @@ enum At {
 
 impl<R: BufRead> Gunzip<R> {
     pub(super) fn new(source: R) -> Self {
-        Gunzip { source, inflater: Inflater::new(), at: At::First, length: 0 }
+        Gunzip { source, inflater: Inflater::new(), at: At::First, length: 0, fault: None }
     }
 
     fn header(&mut self) -> io::Result<()> {
-        let fixed: [u8; 10] = self.array()?;
+        let mut fixed = [0; 10];
+        self.source.read_exact(&mut fixed)?;
         let [0x1f, 0x8b, 8, flags, ..] = fixed else { return Err(invalid("no header of gzip")) };
         if flags & RESERVED != 0 {
             return Err(invalid("a header of gzip with unknown flags"));
         }
         if flags & EXTRA != 0 {
-            let length = u16::from_le_bytes(self.array()?);
-            self.pass(length.into())?;
+            let mut length = [0; 2];
+            self.source.read_exact(&mut length)?;
+            self.pass(u16::from_le_bytes(length).into())?;
         }
         for flag in [NAME, COMMENT] {
             if flags & flag != 0 {
@@ -57,8 +63,17 @@ impl<R: BufRead> Gunzip<R> {
     }
 
     /// The checksum is passed over; the length costs nothing to compare.
+    /// The checksum is passed over; the length costs nothing to compare. Less than the trailer's 8 bytes were read with what is
+    /// compressed.
     fn trailer(&mut self) -> io::Result<()> {
-        let [.., a, b, c, d]: [u8; 8] = self.array()?;
+        let mut trailer = [0; 8];
+        let mut known = 0;
+        while let Some(byte) = self.inflater.next_byte() {
+            trailer[known] = byte;
+            known += 1;
+        }
+        self.source.read_exact(&mut trailer[known..])?;
+        let [.., a, b, c, d] = trailer;
         if u64::from(u32::from_le_bytes([a, b, c, d])) == self.length & u64::from(u32::MAX) {
             Ok(())
         } else {
@@ -69,7 +84,9 @@ impl<R: BufRead> Gunzip<R> {
     /// A name or a comment, up to the NUL behind it.
     fn pass_text(&mut self) -> io::Result<()> {
         for _ in 0..=LONGEST_TEXT {
-            if self.array()? == [0] {
+            let mut byte = [0];
+            self.source.read_exact(&mut byte)?;
+            if byte == [0] {
                 return Ok(());
             }
         }
@@ -77,38 +94,26 @@ impl<R: BufRead> Gunzip<R> {
     }
 
     fn pass(&mut self, count: u64) -> io::Result<()> {
-        let mut left = count;
-        while left > 0 && self.inflater.next_byte().is_some() {
-            left -= 1;
-        }
-        let passed = io::copy(&mut (&mut self.source).take(left), &mut io::sink())?;
-        if passed == left { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
-    }
-
-    /// The next bytes between what is compressed; the first of them may have been read with it.
-    fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
-        let mut bytes = [0; N];
-        let mut known = 0;
-        while known < N
-            && let Some(byte) = self.inflater.next_byte()
-        {
-            bytes[known] = byte;
-            known += 1;
-        }
-        self.source.read_exact(&mut bytes[known..])?;
-        Ok(bytes)
-    }
-
-    fn is_at_end(&mut self) -> io::Result<bool> {
-        Ok(!self.inflater.has_next_byte() && self.source.fill_buf()?.is_empty())
+        let passed = io::copy(&mut (&mut self.source).take(count), &mut io::sink())?;
+        if passed == count { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 }
 
 impl<R: BufRead> Read for Gunzip<R> {
+    /// What came before a fault is given first; behind it there is nothing but the same error.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.next(buffer).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "the gzip stream is cut short"),
-            _ => error,
+        if let Some((kind, what)) = &self.fault {
+            return Err(io::Error::new(*kind, what.clone()));
+        }
+        self.next(buffer).map_err(|error| {
+            let error = match error.kind() {
+                io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "the gzip stream is cut short"),
+                io::ErrorKind::InvalidData => error,
+                // The source's, which may go on.
+                _ => return error,
+            };
+            self.fault = Some((error.kind(), error.to_string()));
+            error
         })
     }
 }
@@ -126,12 +131,13 @@ impl<R: BufRead> Gunzip<R> {
             }
             match self.at {
                 At::Inside => self.inflate()?,
+                At::Damaged(what) => return Err(damaged(what)),
                 At::Trailer => {
                     self.trailer()?;
                     self.at = At::Behind;
                 }
                 at @ (At::First | At::Behind) => {
-                    if at == At::Behind && self.is_at_end()? {
+                    if at == At::Behind && self.source.fill_buf()?.is_empty() {
                         return Ok(0);
                     }
                     self.header()?;
@@ -144,14 +150,21 @@ impl<R: BufRead> Gunzip<R> {
 
     fn inflate(&mut self) -> io::Result<()> {
         let compressed = self.source.fill_buf()?;
-        let (used, stop) = self.inflater.inflate(compressed).map_err(damaged)?;
-        let is_cut = stop == Stop::Hungry && compressed.is_empty();
-        self.source.consume(used);
-        if stop == Stop::Ended {
-            self.at = At::Trailer;
+        let is_cut = compressed.is_empty();
+        match self.inflater.inflate(compressed) {
+            Ok((used, stop)) => {
+                self.source.consume(used);
+                match stop {
+                    Stop::Ended => self.at = At::Trailer,
+                    Stop::Hungry if is_cut && self.inflater.fresh().is_empty() => {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                    Stop::Hungry | Stop::Full => {}
+                }
+            }
+            Err(what) => self.at = At::Damaged(what),
         }
-        // What came before the cut is taken first; then nothing comes.
-        if is_cut && self.inflater.fresh().is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+        Ok(())
     }
 }
 
@@ -174,12 +187,12 @@ mod tests {
     use super::*;
     use crate::image::sample;
 
-    fn member(plain: &[u8], named: bool) -> Vec<u8> {
+    fn member(plain: &[u8], named: bool, level: u32) -> Vec<u8> {
         let mut builder = GzBuilder::new();
         if named {
             builder = builder.filename("a name").comment("a word").extra(vec![7; 300]);
         }
-        let mut encoder = builder.write(Vec::new(), Compression::fast());
+        let mut encoder = builder.write(Vec::new(), Compression::new(level));
         encoder.write_all(plain).unwrap();
         encoder.finish().unwrap()
     }
@@ -192,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_is_cut_short_or_followed_by_something_else_is_an_error() {
-        let bytes = member(&sample::random(70_000, 1), true);
+        let bytes = member(&sample::random(70_000, 1), true, 1);
         for length in (0..400).chain(bytes.len() - 400..bytes.len()) {
             assert_eq!(plain(Gunzip::new(&bytes[..length])), Err(io::ErrorKind::UnexpectedEof), "{length}");
         }
@@ -206,12 +219,34 @@ mod tests {
     }
 
     #[test]
+    fn what_came_before_a_fault_is_given_and_nothing_comes_behind_it() {
+        let plain = sample::random(60_000, 1);
+        // A stored block, then one of the kind that there is not.
+        let bytes = [
+            &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0][..],
+            b"\0\x60\xea\x9f\x15",
+            &plain,
+            &[6],
+            &member(b"behind", false, 6),
+        ];
+        let mut given = Vec::new();
+        let bytes = bytes.concat();
+        let mut gunzip = Gunzip::new(&bytes[..]);
+        let first = gunzip.read_to_end(&mut given).unwrap_err().to_string();
+        assert_eq!(first, "a gzip stream that cannot be inflated: it has a block of a kind that there is not");
+        assert!(given == plain);
+        for _ in 0..3 {
+            assert_eq!(gunzip.read(&mut [0; 100]).unwrap_err().to_string(), first);
+        }
+    }
+
+    #[test]
     fn every_field_of_a_header_is_passed_over_and_an_empty_member_is_nothing() {
         let mut bytes = vec![0x1f, 0x8b, 8, HEADER_CHECKSUM | EXTRA | NAME | COMMENT, 1, 2, 3, 4, 0, 3];
         bytes.extend(b"\x03\0\0\0\0a name\0a word\0\xaa\xbb");
         // "one" stored, then a checksum that is none, and the length.
         bytes.extend(b"\x01\x03\0\xfc\xffone\0\0\0\0\x03\0\0\0");
-        let all = [&bytes[..], &member(b"", false), &member(b" two", true), &member(b"", true)].concat();
+        let all = [&bytes[..], &member(b"", false, 6), &member(b" two", true, 6), &member(b"", true, 0)].concat();
         assert_eq!(plain(Gunzip::new(&all[..])), Ok(b"one two".to_vec()));
         let endless = [&[0x1f, 0x8b, 8, NAME, 0, 0, 0, 0, 0, 0][..], &b"a".repeat(70_000)].concat();
         assert_eq!(plain(Gunzip::new(&endless[..])), Err(io::ErrorKind::InvalidData));
@@ -220,13 +255,15 @@ mod tests {
     proptest! {
         #[test]
         fn members_give_what_they_gave_elsewhere(
-            members in prop::collection::vec((0_usize..100_000, any::<u64>(), 1_u8..=255, any::<bool>()), 1..5),
+            members in prop::collection::vec(
+                (0_usize..250_000, any::<u64>(), 1_u8..=255, any::<bool>(), prop::sample::select(vec![0, 1, 6])), 1..4,
+            ),
             capacity in 1_usize..10_000, flipped in any::<prop::sample::Index>(), bit in 0_u8..16,
         ) {
             let mut bytes = Vec::new();
-            for (length, seed, letters, named) in members {
+            for (length, seed, letters, named, level) in members {
                 let random: Vec<u8> = sample::random(length, seed).iter().map(|byte| byte % letters).collect();
-                bytes.extend(member(&random, named));
+                bytes.extend(member(&random, named, level));
             }
             let (ours, other) = (Gunzip::new(BufReader::with_capacity(capacity, &bytes[..])), MultiGzDecoder::new(&bytes[..]));
             prop_assert!(plain(ours) == plain(other));

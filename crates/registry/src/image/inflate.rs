@@ -14,7 +14,7 @@ use codes::Tables;
 const WINDOW: usize = 32 * 1024;
 /// Where the buffer is full: nothing more is begun.
 const FULL: usize = WINDOW + 128 * 1024;
-/// Bytes behind it: what one turn of the fast loop writes, three literals, the longest match and 31 bytes that do not count.
+/// Bytes behind it, for what was begun before: two literals, the longest match, and bytes behind it that do not count, at most 274.
 const SLACK: usize = 320;
 const BUFFER: usize = FULL + SLACK;
 
@@ -161,8 +161,9 @@ impl Inflater {
         }
     }
 
-    /// A new stream comes, of which some bytes may have been read too far already. What came out of the one before is gone.
+    /// A new stream comes. What came out of the one before is gone, and so is what was read behind it.
     pub(super) fn restart(&mut self) {
+        self.bits = Bits::default();
         (self.made, self.taken) = (0, 0);
         (self.at, self.is_last) = (At::Block, false);
     }
@@ -177,19 +178,15 @@ impl Inflater {
         self.taken = self.taken.saturating_add(count).min(self.made);
     }
 
-    /// A byte behind the end of the stream that was read already.
+    /// A byte behind the end of the stream that was read already; there are 7 at most.
     pub(super) fn next_byte(&mut self) -> Option<u8> {
         self.bits.take_byte()
     }
 
-    /// Whether [`Inflater::next_byte`] has any.
-    pub(super) fn has_next_byte(&self) -> bool {
-        self.bits.count >= 8
-    }
-
-    /// Goes on with this input; returns how much of it was used. What came out before must have been taken.
+    /// Goes on with this input; returns how much of it was used. What came out before must have been taken. An error is the end:
+    /// what came out before it can be taken, and nothing comes behind it.
     pub(super) fn inflate(&mut self, bytes: &[u8]) -> Result<(usize, Stop)> {
-        debug_assert_eq!(self.taken, self.made, "what came out was taken");
+        assert_eq!(self.taken, self.made, "what came out was taken");
         if self.made >= FULL {
             self.out.copy_within(self.made - WINDOW..self.made, 0);
             (self.made, self.taken) = (WINDOW, WINDOW);
@@ -391,202 +388,4 @@ const NO_SYMBOL: Invalid = Invalid("a code that means nothing");
 const TOO_FAR: Invalid = Invalid("a match from before the beginning");
 
 #[cfg(test)]
-mod tests {
-    use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::image::sample;
-
-    fn deflate(plain: &[u8], level: u32) -> Vec<u8> {
-        let mut compressed = Vec::with_capacity(plain.len() + plain.len() / 8 + 100);
-        let status =
-            Compress::new(Compression::new(level), false).compress_vec(plain, &mut compressed, FlushCompress::Finish);
-        assert_eq!(status.unwrap(), Status::StreamEnd);
-        compressed
-    }
-
-    /// What comes out of a stream that comes in pieces of these sizes, one after the other and again, and how long it is.
-    /// `Err(None)`: it does not end.
-    fn inflate(bytes: &[u8], pieces: &[usize]) -> std::result::Result<(Vec<u8>, usize), Option<Invalid>> {
-        let mut inflater = Inflater::new();
-        let (mut plain, mut at) = (Vec::new(), 0);
-        for piece in pieces.iter().cycle() {
-            let mut piece = &bytes[at..bytes.len().min(at + piece)];
-            loop {
-                let (used, stop) = inflater.inflate(piece)?;
-                at += used;
-                piece = &piece[used..];
-                plain.extend_from_slice(inflater.fresh());
-                inflater.take(usize::MAX);
-                match stop {
-                    Stop::Hungry => break,
-                    Stop::Full => {}
-                    Stop::Ended => {
-                        let behind = std::iter::from_fn(|| inflater.next_byte()).count();
-                        return Ok((plain, at - behind));
-                    }
-                }
-            }
-            assert!(piece.is_empty(), "hungry with input left");
-            if at == bytes.len() {
-                return Err(None);
-            }
-        }
-        unreachable!("pieces come again")
-    }
-
-    /// The same by zlib.
-    fn inflate_by_zlib(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
-        let mut zlib = Decompress::new(false);
-        let mut plain = Vec::new();
-        loop {
-            let at = usize::try_from(zlib.total_in()).unwrap();
-            plain.reserve(64 * 1024);
-            let known = plain.len();
-            match zlib.decompress_vec(&bytes[at..], &mut plain, FlushDecompress::None) {
-                Ok(Status::StreamEnd) => return Some((plain, usize::try_from(zlib.total_in()).unwrap())),
-                Ok(_) if plain.len() == known && zlib.total_in() == at as u64 => return None,
-                Ok(_) => {}
-                Err(_) => return None,
-            }
-        }
-    }
-
-    /// Numbers of so many bits, the first lowest, as a stream.
-    fn stream(parts: &[(u32, u32)]) -> Vec<u8> {
-        let bits = parts.iter().flat_map(|(value, count)| (0..*count).map(move |bit| value >> bit & 1 == 1));
-        let bits: Vec<bool> = bits.collect();
-        bits.chunks(8).map(|byte| (0..).zip(byte).map(|(bit, set)| u8::from(*set) << bit).sum()).collect()
-    }
-
-    /// A code, whose highest bit comes first.
-    fn code(value: u32, bits: u32) -> (u32, u32) {
-        (value.reverse_bits() >> (32 - bits), bits)
-    }
-
-    #[test]
-    fn every_short_distance_and_length_is_copied_as_far_as_it_goes() {
-        for distance in (1..=40).chain([255, 256, 257, 32_767, 32_768]) {
-            let mut plain = sample::random(distance, distance as u64);
-            for length in (3..=40).chain(250..=260).chain([515, 700]) {
-                let known = plain.len();
-                for at in known..known + length {
-                    plain.push(plain[at - distance]);
-                }
-                // What ends the match, so that the next one is another.
-                plain.push(plain[known + length - distance] ^ 0x55);
-            }
-            let compressed = deflate(&plain, 9);
-            assert!(inflate(&compressed, &[1 << 20]) == Ok((plain.clone(), compressed.len())), "{distance}");
-            assert!(inflate(&compressed, &[33, 1]) == Ok((plain, compressed.len())), "{distance}");
-        }
-    }
-
-    #[test]
-    fn codes_of_every_length_are_read_by_further_tables_too() {
-        // The rarer a byte the longer its code: those that come 2, 4, 8… times have one bit less each.
-        let mut plain = Vec::new();
-        for byte in 0..15_u8 {
-            plain.extend(std::iter::repeat_n(byte, 1 << byte));
-        }
-        // In an order that has no matches: each byte follows the one before it by a step that is seldom the same.
-        let mut order: Vec<(u64, u8)> = plain
-            .iter()
-            .zip(sample::random(plain.len() * 8, 3).chunks(8))
-            .map(|(byte, random)| (u64::from_le_bytes(random.try_into().unwrap()), *byte))
-            .collect();
-        order.sort_unstable();
-        let plain: Vec<u8> = order.into_iter().map(|(_, byte)| byte).collect();
-        let compressed = deflate(&plain, 1);
-        assert!(inflate(&compressed, &[1 << 20]) == Ok((plain.clone(), compressed.len())));
-        assert!(inflate(&compressed, &[7]) == Ok((plain, compressed.len())));
-    }
-
-    #[test]
-    fn what_is_no_stream_is_told_by_its_fault() {
-        let last_fixed = [(1, 1), (1, 2)];
-        let last_own = [(1, 1), (2, 2)];
-        // 257 literals, one distance, and the lengths of 18 codes for lengths, of which those for 0, 18 and 1 are last.
-        let own = |literals: u32, of_lengths: &[u32]| {
-            let mut parts = last_own.to_vec();
-            parts.extend([(literals - 257, 5), (0, 5), (u32::try_from(of_lengths.len()).unwrap() - 4, 4)]);
-            parts.extend(of_lengths.iter().map(|length| (*length, 3)));
-            parts
-        };
-        let zero_or_many = own(257, &[0, 0, 1, 1]);
-        let faults: [(&str, Vec<(u32, u32)>); 10] = [
-            ("a kind", vec![(1, 1), (3, 2)]),
-            ("says twice", vec![(1, 1), (0, 2), (0, 5), (1, 16), (1, 16)]),
-            ("more codes than there are", own(287, &[1, 1, 0, 0])),
-            ("from before", [&last_fixed[..], &[code(1, 7), code(0, 5)]].concat()),
-            ("means nothing", [&last_fixed[..], &[code(0b1100_0110, 8)]].concat()),
-            ("means nothing", [&last_fixed[..], &[code(0x30, 8), code(1, 7), code(30, 5)]].concat()),
-            ("none", own(257, &[1, 1, 0, 0]).into_iter().chain([(0, 1)]).collect()),
-            ("than there are codes", zero_or_many.iter().copied().chain([(1, 1), (127, 7)].repeat(2)).collect()),
-            ("than there can be", own(257, &[1, 1, 1, 0])),
-            ("cannot end", zero_or_many.iter().copied().chain([(1, 1), (127, 7), (1, 1), (109, 7)]).collect()),
-        ];
-        for (fault, parts) in faults {
-            let bytes = [stream(&parts), vec![0; 100]].concat();
-            for pieces in [&[1 << 20][..], &[1], &[3, 40]] {
-                let told = inflate(&bytes, pieces).unwrap_err().map(|Invalid(what)| what);
-                assert!(told.is_some_and(|told| told.contains(fault)), "{fault}: {told:?}");
-            }
-            assert_eq!(inflate_by_zlib(&bytes), None, "{fault}");
-        }
-    }
-
-    fn plain() -> impl Strategy<Value = Vec<u8>> {
-        let part = (0_usize..60_000, any::<u64>(), prop_oneof![Just(1_u8), 1_u8..=8, 1_u8..=255], 1_usize..40);
-        prop::collection::vec(part, 1..5).prop_map(|parts| {
-            let mut plain = Vec::new();
-            for (length, seed, letters, times) in parts {
-                let one: Vec<u8> = sample::random(length / times, seed).iter().map(|byte| byte % letters).collect();
-                (0..times).for_each(|_| plain.extend_from_slice(&one));
-            }
-            plain
-        })
-    }
-
-    fn pieces() -> impl Strategy<Value = Vec<usize>> {
-        prop::collection::vec(prop_oneof![1_usize..100, 1_usize..100_000], 1..4)
-    }
-
-    proptest! {
-        #[test]
-        fn what_was_deflated_comes_out_and_what_is_behind_it_stays(
-            plain in plain(), level in 0_u32..=9, pieces in pieces(), behind in 0_usize..20,
-        ) {
-            let mut bytes = deflate(&plain, level);
-            let length = bytes.len();
-            bytes.extend(vec![0xff; behind]);
-            prop_assert!(inflate(&bytes, &pieces) == Ok((plain, length)));
-        }
-
-        #[test]
-        fn what_is_damaged_is_what_it_is_to_zlib(
-            plain in plain(), level in 0_u32..=9, pieces in pieces(),
-            flips in prop::collection::vec((any::<prop::sample::Index>(), 0_u8..8), 0..4), header in 0_usize..80, bits in any::<[u8; 4]>(),
-        ) {
-            let mut bytes = deflate(&plain, level);
-            for (index, bit) in flips {
-                *index.get_mut(&mut bytes) ^= 1 << bit;
-            }
-            // Where it hurts most: the lengths of the first block's codes.
-            for (byte, bits) in bytes.iter_mut().skip(header).zip(bits) {
-                *byte ^= bits;
-            }
-            prop_assert!(inflate(&bytes, &pieces).ok() == inflate_by_zlib(&bytes));
-        }
-
-        #[test]
-        fn any_bytes_are_what_they_are_to_zlib(bytes in prop::collection::vec(any::<u8>(), 0..400), pieces in pieces(), kind in 0_u8..3) {
-            let mut bytes = bytes;
-            if let Some(first) = bytes.first_mut() {
-                *first = *first & 0xf8 | kind << 1 | 1;
-            }
-            prop_assert!(inflate(&bytes, &pieces).ok() == inflate_by_zlib(&bytes));
-        }
-    }
-}
+mod tests;

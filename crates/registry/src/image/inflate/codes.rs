@@ -3,13 +3,15 @@
 //! A table is indexed by the next bits, and an entry says what they begin with. Codes that are longer than the table's index have
 //! a table of their own behind it, which is indexed by the bits after those. An entry, from its lowest bit:
 //!
-//! | bits | of a literal | of a length or distance | of a further table |
-//! |---|---|---|---|
-//! | 0 to 7 | bits of the code | bits of the code and those behind it | bits of the index of this one |
-//! | 8 to 12 | | bits of the code | bits of the index of that one |
-//! | 13 to 15 | | | [`FURTHER`] and [`EXCEPTIONAL`] |
-//! | 16 to 30 | the literal | what is added to the bits behind the code | where it begins |
-//! | 31 | [`LITERAL`] | | |
+//! | bits | of a literal | of a length or distance | of a further table | of the end, or of nothing |
+//! |---|---|---|---|---|
+//! | 0 to 7 | bits of the code | bits of the code and those behind it | bits of the index of this one | bits of the code |
+//! | 8 to 12 | the same | bits of the code | bits of the index of that one | the same |
+//! | 13 to 15 | | | [`FURTHER`], [`EXCEPTIONAL`] | [`END`] or not, [`EXCEPTIONAL`] |
+//! | 16 to 30 | the literal | what is added to the bits behind the code | where it begins | |
+//! | 31 | [`LITERAL`] | | | |
+//!
+//! In a further table the bits of the code are those behind the index of the first one.
 
 use super::{Invalid, ORDER, Result, low};
 
@@ -31,11 +33,11 @@ pub(super) const LITERAL: u32 = 1 << 31;
 pub(super) const EXCEPTIONAL: u32 = 1 << 15;
 pub(super) const FURTHER: u32 = 1 << 14;
 pub(super) const END: u32 = 1 << 13;
-/// What takes no bits, so that it is seen however few there are.
+/// No code. Where none begins so it takes no bits, so that it is seen however few there are.
 const NOTHING: u32 = EXCEPTIONAL;
 
 /// The smallest length of each code from 257, and the bits behind it (RFC 1951, 3.2.5).
-const LENGTH: [(u32, u32); 29] = [
+pub(super) const LENGTH: [(u32, u32); 29] = [
     (3, 0),
     (4, 0),
     (5, 0),
@@ -68,7 +70,7 @@ const LENGTH: [(u32, u32); 29] = [
 ];
 
 /// The smallest distance of each code, and the bits behind it.
-const DISTANCE: [(u32, u32); 30] = [
+pub(super) const DISTANCE: [(u32, u32); 30] = [
     (1, 0),
     (2, 0),
     (3, 0),
@@ -146,7 +148,7 @@ pub(super) fn is_literal(entry: u32) -> bool {
 }
 
 pub(super) fn is_exceptional(entry: u32) -> bool {
-    entry & (LITERAL | EXCEPTIONAL) == EXCEPTIONAL
+    entry & EXCEPTIONAL != 0
 }
 
 pub(super) fn is_end(entry: u32) -> bool {
@@ -181,24 +183,32 @@ pub(super) struct Tables {
     pub(super) lengths: [u32; LENGTHS],
     pub(super) distances: [u32; DISTANCES],
     of_lengths: [u32; 1 << BITS_OF_LENGTHS],
+    /// Whether those of lengths and distances are the fixed ones: blocks with them can be as short as ten bits.
+    are_fixed: bool,
 }
 
 impl Tables {
     pub(super) fn new() -> Box<Self> {
         let (lengths, distances) = ([NOTHING; LENGTHS], [NOTHING; DISTANCES]);
-        Box::new(Tables { lengths, distances, of_lengths: [NOTHING; 1 << BITS_OF_LENGTHS] })
+        Box::new(Tables { lengths, distances, of_lengths: [NOTHING; 1 << BITS_OF_LENGTHS], are_fixed: false })
     }
 
     /// The fixed codes (RFC 1951, 3.2.6).
     pub(super) fn fix(&mut self) -> Result<()> {
+        if self.are_fixed {
+            return Ok(());
+        }
         let mut lengths = [8; 288];
         lengths[144..256].fill(9);
         lengths[256..280].fill(7);
-        self.build(&lengths, &[5; 32])
+        self.build(&lengths, &[5; 32])?;
+        self.are_fixed = true;
+        Ok(())
     }
 
     /// The codes of a block that brings them. Of one code, or of no distance, the rest of the table means nothing.
     pub(super) fn build(&mut self, literals: &[u8], distances: &[u8]) -> Result<()> {
+        self.are_fixed = false;
         build(&mut self.lengths, literals, &MEANINGS, LENGTH_BITS, true)?;
         build(&mut self.distances, distances, &MEANINGS_OF_DISTANCES, DISTANCE_BITS, true)
     }

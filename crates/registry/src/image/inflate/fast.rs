@@ -7,7 +7,7 @@
 use super::codes::{self, DISTANCE_BITS, END, EXCEPTIONAL, FURTHER, LENGTH_BITS, LITERAL, further};
 use super::{BUFFER, Bits, FULL, Inflater, Input, NO_SYMBOL, Result, TOO_FAR, low};
 
-/// Bytes of input that a turn may read: two refills, each of 8 bytes from at most 7 further on.
+/// Bytes of input that a turn may read: two refills, and the one before the first turn, each of 8 bytes from at most 7 further on.
 const TURN: usize = 32;
 
 /// Whether there is input for a turn or more.
@@ -77,7 +77,7 @@ impl Inflater {
                         reader.refill();
                         entry = lengths[low(reader.buffer, LENGTH_BITS)];
                         if reader.at > last_turn || to >= FULL {
-                            break false;
+                            break Ok(false);
                         }
                         continue;
                     }
@@ -92,16 +92,13 @@ impl Inflater {
                         reader.refill();
                         entry = lengths[low(reader.buffer, LENGTH_BITS)];
                         if reader.at > last_turn || to >= FULL {
-                            break false;
+                            break Ok(false);
                         }
                         continue;
                     }
                 }
                 if entry & EXCEPTIONAL != 0 {
-                    if entry & END != 0 {
-                        break true;
-                    }
-                    return Err(NO_SYMBOL);
+                    break if entry & END != 0 { Ok(true) } else { Err(NO_SYMBOL) };
                 }
             }
             let length = codes::value(entry, start);
@@ -117,19 +114,19 @@ impl Inflater {
                     start = reader.pass(entry);
                 }
                 if entry & EXCEPTIONAL != 0 {
-                    return Err(NO_SYMBOL);
+                    break Err(NO_SYMBOL);
                 }
             }
             let distance = codes::value(entry, start);
             entry = lengths[low(reader.buffer, LENGTH_BITS)];
             reader.refill();
             if distance > to {
-                return Err(TOO_FAR);
+                break Err(TOO_FAR);
             }
             copy(out, to, distance, length);
             to += length;
             if reader.at > last_turn || to >= FULL {
-                break false;
+                break Ok(false);
             }
         };
         *made = to;
@@ -137,7 +134,7 @@ impl Inflater {
         // What was read beyond the bits that count comes again.
         let count = reader.count & 0xff;
         self.bits = Bits { buffer: reader.buffer & ((1 << count) - 1), count };
-        if ended {
+        if ended? {
             self.end_block();
         }
         Ok(())
@@ -150,7 +147,7 @@ fn put(out: &mut [u8; BUFFER], to: &mut usize, entry: u32) {
     *to += 1;
 }
 
-/// Copies a match, and up to 31 bytes behind it that do not count.
+/// Copies a match, and up to 29 bytes behind it that do not count.
 #[inline]
 fn copy(out: &mut [u8; BUFFER], mut to: usize, distance: usize, length: usize) {
     let (mut from, end) = (to - distance, to + length);
