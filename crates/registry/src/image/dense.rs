@@ -56,13 +56,6 @@ fn is_dense(piece: &[u8]) -> bool {
     }
 }
 
-/// The same of any number of bytes, a few hundred at least: of fewer the counts say nothing.
-pub(super) fn looks_dense(bytes: &[u8]) -> bool {
-    let mut counts = [[0_u32; 256]; 4];
-    count(bytes, &mut counts);
-    is_even(&counts, bytes.len() / 4 * 4)
-}
-
 fn count(bytes: &[u8], counts: &mut [[u32; 256]; 4]) {
     for four in bytes.chunks_exact(4) {
         for (table, &byte) in counts.iter_mut().zip(four) {
