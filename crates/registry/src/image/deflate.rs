@@ -9,7 +9,6 @@ use flate2::{Compress, Compression, FlushCompress, Status};
 use libdeflater::{CompressionLvl, Compressor};
 
 use super::compression::DEFAULT_GZIP_LEVEL;
-use super::repeat;
 
 /// So many bytes must be there behind the end of a stream: bits are read a word at a time, up to a word ahead.
 const AHEAD: usize = 2 * size_of::<u64>();
@@ -56,13 +55,10 @@ impl Deflater {
         Deflater::behind(self.level, window, plain, last, bytes);
     }
 
-    /// The same for what was there already: it needs few searches or little of zlib, unless more than usual is asked for.
+    /// The same for what was there already: it needs little search, unless more than usual is asked for.
     pub(super) fn add_repeated(&self, window: &[u8], plain: &[u8], last: bool, bytes: &mut Vec<u8>) {
-        if self.level > DEFAULT_GZIP_LEVEL {
-            self.add_behind(window, plain, last, bytes);
-        } else if !repeat::deflate(window, plain, last, bytes) {
-            Deflater::behind(1, window, plain, last, bytes);
-        }
+        let level = if self.level > DEFAULT_GZIP_LEVEL { self.level } else { 1 };
+        Deflater::behind(level, window, plain, last, bytes);
     }
 
     fn behind(level: u32, window: &[u8], plain: &[u8], last: bool, bytes: &mut Vec<u8>) {

@@ -6,7 +6,7 @@
 //!
 //! Bytes that nothing can be gained of (archives, pictures, what is encrypted) are found by how often each occurs, and
 //! stored: deflate would spend most of its time on them to make them a little longer. What is deflated by itself does not know
-//! what came before; where that would have helped most, `repeat` and zlib look back to it: in a short piece beside stored ones whose text
+//! what came before; where that would have helped most, zlib looks back to it: in a short piece beside stored ones whose text
 //! was there a moment ago, and where nearly all is repetition, as in the headers of many small files.
 
 use std::borrow::Cow;

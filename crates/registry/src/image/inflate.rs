@@ -9,7 +9,6 @@ mod codes;
 mod fast;
 
 use codes::Tables;
-pub(super) use codes::{DISTANCES, LENGTHS};
 
 /// How far a match reaches back (RFC 1951, 2).
 const WINDOW: usize = 32 * 1024;

@@ -17,7 +17,6 @@ mod manifest;
 mod media_type;
 mod platform;
 pub(crate) mod reference;
-mod repeat;
 #[cfg(test)]
 pub(crate) mod sample;
 

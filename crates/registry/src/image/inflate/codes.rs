@@ -22,8 +22,8 @@ const BITS_OF_LENGTHS: u32 = 7;
 
 /// Powers of two, so that no index leaves them: codes of 15 bits for 286 and 30 symbols never need more than 2342 and 402 entries
 /// with further tables (zlib's `enough` counts them).
-const LENGTH_ENTRIES: usize = 4096;
-const DISTANCE_ENTRIES: usize = 512;
+const LENGTHS: usize = 4096;
+const DISTANCES: usize = 512;
 
 /// The longest code (RFC 1951, 3.2.7).
 const LONGEST: usize = 15;
@@ -37,7 +37,7 @@ pub(super) const END: u32 = 1 << 13;
 const NOTHING: u32 = EXCEPTIONAL;
 
 /// The smallest length of each code from 257, and the bits behind it (RFC 1951, 3.2.5).
-pub(in crate::image) const LENGTHS: [(u32, u32); 29] = [
+pub(super) const LENGTH: [(u32, u32); 29] = [
     (3, 0),
     (4, 0),
     (5, 0),
@@ -70,7 +70,7 @@ pub(in crate::image) const LENGTHS: [(u32, u32); 29] = [
 ];
 
 /// The smallest distance of each code, and the bits behind it.
-pub(in crate::image) const DISTANCES: [(u32, u32); 30] = [
+pub(super) const DISTANCE: [(u32, u32); 30] = [
     (1, 0),
     (2, 0),
     (3, 0),
@@ -114,8 +114,8 @@ static MEANINGS: [u32; 288] = {
     }
     meanings[256] = EXCEPTIONAL | END;
     let mut index = 0;
-    while index < LENGTHS.len() {
-        meanings[257 + index] = LENGTHS[index].0 << 16 | LENGTHS[index].1;
+    while index < LENGTH.len() {
+        meanings[257 + index] = LENGTH[index].0 << 16 | LENGTH[index].1;
         index += 1;
     }
     meanings
@@ -124,8 +124,8 @@ static MEANINGS: [u32; 288] = {
 static MEANINGS_OF_DISTANCES: [u32; 32] = {
     let mut meanings = [NOTHING; 32];
     let mut index = 0;
-    while index < DISTANCES.len() {
-        meanings[index] = DISTANCES[index].0 << 16 | DISTANCES[index].1;
+    while index < DISTANCE.len() {
+        meanings[index] = DISTANCE[index].0 << 16 | DISTANCE[index].1;
         index += 1;
     }
     meanings
@@ -180,8 +180,8 @@ pub(super) enum Length {
 
 /// The tables of the block that is being read.
 pub(super) struct Tables {
-    pub(super) lengths: [u32; LENGTH_ENTRIES],
-    pub(super) distances: [u32; DISTANCE_ENTRIES],
+    pub(super) lengths: [u32; LENGTHS],
+    pub(super) distances: [u32; DISTANCES],
     of_lengths: [u32; 1 << BITS_OF_LENGTHS],
     /// Whether those of lengths and distances are the fixed ones: blocks with them can be as short as ten bits.
     are_fixed: bool,
@@ -189,7 +189,7 @@ pub(super) struct Tables {
 
 impl Tables {
     pub(super) fn new() -> Box<Self> {
-        let (lengths, distances) = ([NOTHING; LENGTH_ENTRIES], [NOTHING; DISTANCE_ENTRIES]);
+        let (lengths, distances) = ([NOTHING; LENGTHS], [NOTHING; DISTANCES]);
         Box::new(Tables { lengths, distances, of_lengths: [NOTHING; 1 << BITS_OF_LENGTHS], are_fixed: false })
     }
 

@@ -147,7 +147,7 @@ impl Own {
 
     /// A length and a distance, each by its symbol and what is behind its code.
     fn a_match(&self, (length, more): (usize, u32), (distance, further): (usize, u32)) -> [(u32, u32); 4] {
-        let bits = (LENGTHS[length - 257].1, DISTANCES[distance].1);
+        let bits = (codes::LENGTH[length - 257].1, codes::DISTANCE[distance].1);
         [self.literals[length], (more, bits.0), self.distances[distance], (further, bits.1)]
     }
 }
@@ -193,7 +193,7 @@ fn codes_of_every_length_are_read_and_as_many_bits_as_there_can_be_in_a_row() {
             }
             _ => {
                 let distance = distances[usize::from(distance) % distances.len()].0;
-                let ((length, bits), (least, further_bits)) = (LENGTHS[symbol - 257], DISTANCES[distance]);
+                let ((length, bits), (least, further_bits)) = (codes::LENGTH[symbol - 257], codes::DISTANCE[distance]);
                 let more = u32::from(more) & ((1 << bits) - 1);
                 let further = u32::from(u16::from_le_bytes([low, high])) & ((1 << further_bits) - 1);
                 parts.extend(own.a_match((symbol, more), (distance, further)));
