@@ -22,7 +22,7 @@ pub(super) struct Gunzip<R> {
     at: At,
     /// Bytes of this member so far.
     length: u64,
-    /// What is wrong with it.
+    /// What is wrong behind the bytes that came out.
     fault: Option<(io::ErrorKind, String)>,
 }
 
@@ -30,8 +30,6 @@ pub(super) struct Gunzip<R> {
 enum At {
     First,
     Inside,
-    /// Behind what can be inflated.
-    Damaged(Invalid),
     /// Behind a member's bytes.
     Trailer,
     Behind,
@@ -62,7 +60,6 @@ impl<R: BufRead> Gunzip<R> {
         if flags & HEADER_CHECKSUM != 0 { self.pass(2) } else { Ok(()) }
     }
 
-    /// The checksum is passed over; the length costs nothing to compare.
     /// The checksum is passed over; the length costs nothing to compare. Less than the trailer's 8 bytes were read with what is
     /// compressed.
     fn trailer(&mut self) -> io::Result<()> {
@@ -102,9 +99,6 @@ impl<R: BufRead> Gunzip<R> {
 impl<R: BufRead> Read for Gunzip<R> {
     /// What came before a fault is given first; behind it there is nothing but the same error.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Some((kind, what)) = &self.fault {
-            return Err(io::Error::new(*kind, what.clone()));
-        }
         self.next(buffer).map_err(|error| {
             let error = match error.kind() {
                 io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "the gzip stream is cut short"),
@@ -129,9 +123,11 @@ impl<R: BufRead> Gunzip<R> {
                 self.length += count as u64;
                 return Ok(count);
             }
+            if let Some((kind, what)) = &self.fault {
+                return Err(io::Error::new(*kind, what.clone()));
+            }
             match self.at {
                 At::Inside => self.inflate()?,
-                At::Damaged(what) => return Err(damaged(what)),
                 At::Trailer => {
                     self.trailer()?;
                     self.at = At::Behind;
@@ -162,14 +158,13 @@ impl<R: BufRead> Gunzip<R> {
                     Stop::Hungry | Stop::Full => {}
                 }
             }
-            Err(what) => self.at = At::Damaged(what),
+            Err(Invalid(what)) => {
+                let what = format!("a gzip stream that cannot be inflated: it has {what}");
+                self.fault = Some((io::ErrorKind::InvalidData, what));
+            }
         }
         Ok(())
     }
-}
-
-fn damaged(Invalid(what): Invalid) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("a gzip stream that cannot be inflated: it has {what}"))
 }
 
 fn invalid(what: &'static str) -> io::Error {
